@@ -1,0 +1,1 @@
+"""Linear transform files of other programs."""

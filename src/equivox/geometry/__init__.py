@@ -1,0 +1,1 @@
+"""Pure mathematics: rotations, irreps, harmonics, Wigner matrices, voxel space."""

@@ -1,0 +1,1 @@
+"""How work is run: device, maps over many inputs, training, run record."""

@@ -1,0 +1,1 @@
+"""Simulators; they know nothing of tasks and networks."""

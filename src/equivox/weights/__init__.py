@@ -1,0 +1,1 @@
+"""Model folders, and the import of published checkpoints."""
