@@ -81,7 +81,7 @@ class Volume:
         """Fractional voxel indices of world points."""
         return (points_mm.double() - self.affine[:3, 3]) @ torch.linalg.inv(self.affine[:3, :3]).mT
 
-    def center_mm(self) -> Float[Tensor, "3"]:
+    def center_mm(self) -> Float[Tensor, 3]:
         """World position of the grid's centre, index ``(n - 1) / 2``."""
         return self.world_from_voxel((torch.tensor(self.shape, dtype=torch.float64) - 1) / 2)
 
@@ -131,9 +131,7 @@ class Volume:
 
         With ``"zeros"`` a voxel counts down to half a voxel beyond the outermost centres, then 0.
         """
-        sampled = sample_at(
-            self, grid_points_mm(affine, shape), interpolation=interpolation, padding=padding
-        )
+        sampled = sample_at(self, grid_points_mm(affine, shape), interpolation=interpolation, padding=padding)
         return replace(self, data=sampled, affine=affine.double().clone())
 
     def valid_on(self, affine: Float[Tensor, "4 4"], shape: Sequence[int]) -> Bool[Tensor, "x y z"]:
@@ -195,13 +193,9 @@ def sample_at(
     return values
 
 
-def isotropic_grid(
-    volume: Volume, voxel_size_mm: float
-) -> tuple[Float[Tensor, "4 4"], tuple[int, int, int]]:
+def isotropic_grid(volume: Volume, voxel_size_mm: float) -> tuple[Float[Tensor, "4 4"], tuple[int, int, int]]:
     """Affine and shape of a world-axis-aligned (RAS) isotropic grid that covers the volume's field of view."""
-    corners = torch.tensor(
-        [[x, y, z] for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)], dtype=torch.float64
-    )
+    corners = torch.tensor([[x, y, z] for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)], dtype=torch.float64)
     index = corners * torch.tensor(volume.shape, dtype=torch.float64) - 0.5
     world = volume.world_from_voxel(index)
     low, high = world.amin(0), world.amax(0)
