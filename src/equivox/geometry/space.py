@@ -209,8 +209,7 @@ def isotropic_grid(volume: Volume, voxel_size_mm: float) -> tuple[Float[Tensor, 
 def _axis_assignment(direction: Float[Tensor, "3 3"]) -> list[int]:
     """For each voxel axis, the world axis that it follows most, every world axis used once."""
     weight = direction.abs()
-    best = max(
+    return max(
         ([a, b, c] for a in range(3) for b in range(3) for c in range(3) if len({a, b, c}) == 3),
         key=lambda rows: float(sum(weight[row, axis] for axis, row in enumerate(rows))),
     )
-    return best
