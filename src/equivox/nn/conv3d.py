@@ -1,0 +1,213 @@
+"""Steerable convolution on voxel grids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as functional
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from equivox.errors import ConfigError
+from equivox.geometry.irreps import Irreps
+from equivox.kernels.assembly import KernelPlan, Scaling, make_plan
+from equivox.kernels.basis3d import TapGrid
+from equivox.kernels.radial import GaussianShells, RadialFamily
+from equivox.nn.folding import FoldedKernel, make_kernel
+from equivox.nn.layout import place_channels, require_channels, take_channels
+
+
+class SteerableConv3d(nn.Module):
+    """Convolution from one channel layout to another that commutes with rotations (and, for O(3), reflections).
+
+    The kernel is a learned combination of ``phi_n(|x|) C Y^J(x / |x|)`` sampled at tap positions in mm. Channels that
+    no path reaches are zero and cost nothing; channels that no path reads are skipped.
+
+    Parameters
+    ----------
+    irreps_in, irreps_out
+        Channel layouts, both of O(3) or both of SO(3).
+    kernel_size
+        Voxels that the kernel spans along the finest axis; other axes get as many taps as fit into the same length in
+        mm. Three numbers are taps along (x, y, z).
+    voxel_size_mm
+        Edge of a voxel, one number or (x, y, z).
+    radial
+        Radial family with distances in mm. Default: Gaussian shells of steerable.md 1.6 (band limits "compromise") on
+        the ball without corners, 81 taps at size 5.
+    lmax
+        Highest degree of a filter; default: whatever the layouts and the family allow.
+    stride, dilation
+        As in ``conv3d``. A stride keeps rotations by quarter turns only if it meets the grid symmetrically (odd sizes
+        for stride 2); see ``BlurPool3d``.
+    padding
+        ``"same"`` pads zeros so that stride 1 keeps the size; or voxels per side.
+    self_connection
+        Adds a learned point-wise mixing of equal irreps, folded into the centre tap. Default: as published, so with
+        the smooth-finite family only (its kernels may vanish in the centre).
+    normalization
+        ``"published"``: e3pose.md 5.5 or steerable.md 1.6. ``"unit"``: every reached component has unit variance for
+        white unit-variance input and weights N(0, 1).
+    generator
+        Source of the initial weights, N(0, 1); default: torch's own.
+    dtype, device
+        Of the parameters.
+
+    Attributes
+    ----------
+    weight
+        (radial functions, n_w) in e3nn's path order for the smooth-finite family, flat for Gaussian shells.
+    self_connection
+        Flat weights of the self-connection, or ``None``.
+
+    Raises
+    ------
+    ConfigError
+        If no path connects the layouts, or sizes do not fit.
+
+    Notes
+    -----
+    In training the kernel is made at every call, differentiably. In evaluation without gradients it is made once and
+    kept for as long as the parameters keep their values.
+
+    Examples
+    --------
+    >>> layer = SteerableConv3d("1x0e", "4x0e + 2x1o", 5)
+    >>> layer(torch.zeros(1, 1, 8, 8, 8)).shape
+    torch.Size([1, 10, 8, 8, 8])
+    """
+
+    weight: nn.Parameter
+    self_connection: nn.Parameter | None
+
+    def __init__(
+        self,
+        irreps_in: Irreps | str,
+        irreps_out: Irreps | str,
+        kernel_size: int | Sequence[int] = 5,
+        *,
+        voxel_size_mm: float | Sequence[float] = 1.0,
+        radial: RadialFamily | None = None,
+        lmax: int | None = None,
+        stride: int = 1,
+        padding: Literal["same"] | int = "same",
+        dilation: int = 1,
+        self_connection: bool | None = None,
+        normalization: Scaling = "published",
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.irreps_in = Irreps(irreps_in)
+        self.irreps_out = Irreps(irreps_out)
+        self.grid = TapGrid.for_size(kernel_size, voxel_size_mm)
+        if radial is None:
+            radial = GaussianShells.for_kernel(max(self.grid.taps), voxel_size_mm=min(self.grid.voxel_size_mm))
+        self.radial = radial
+        self.lmax = lmax
+        self.stride = stride
+        self.dilation = dilation
+        self.normalization: Scaling = normalization
+        self.has_self_connection = (
+            not isinstance(radial, GaussianShells) if self_connection is None else self_connection
+        )
+        if padding == "same":
+            if self.grid.center is None:
+                raise ConfigError(f"kernel size {self.grid.taps} is even: padding 'same' cannot be; give a number.")
+            self.padding = tuple((taps - 1) * dilation // 2 for taps in self.grid.taps)
+        else:
+            self.padding = (int(padding),) * 3
+        plan = self.plan
+        if not plan.pairs and not plan.self_terms:
+            raise ConfigError(
+                f"no path leads from {self.irreps_in} to {self.irreps_out} with filters up to degree {lmax}; "
+                f"check parities (a scalar 0e reaches 1o, not 1e) or raise lmax."
+            )
+        self.weight = nn.Parameter(torch.empty(plan.weight_shape, dtype=dtype, device=device))
+        if self.has_self_connection:
+            self.self_connection = nn.Parameter(torch.empty(plan.self_count, dtype=dtype, device=device))
+        else:
+            self.register_parameter("self_connection", None)
+        self._folded = FoldedKernel()
+        self.reset_parameters(generator)
+
+    @property
+    def plan(self) -> KernelPlan:
+        """Paths and layout of the kernel; shared between equal layers."""
+        return make_plan(
+            self.irreps_in,
+            self.irreps_out,
+            self.grid,
+            self.radial,
+            self.lmax,
+            self.has_self_connection,
+            self.normalization,
+        )
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw all weights from N(0, 1)."""
+        with torch.no_grad():
+            self.weight.normal_(generator=generator)
+            if self.self_connection is not None:
+                self.self_connection.normal_(generator=generator)
+
+    def kernel(self) -> Float[Tensor, "channel_out channel_in x y z"]:
+        """The whole kernel as ``conv3d`` would take it, zeros and self-connection included; differentiable."""
+        plan = self.plan
+        active = make_kernel(plan, self.weight, self.self_connection)
+        rows = place_channels(active.flatten(2).transpose(0, 1), plan.channels("out"), self.irreps_out.dimension)
+        full = place_channels(rows.transpose(0, 1), plan.channels("in"), self.irreps_in.dimension)
+        return full.unflatten(2, self.grid.taps)
+
+    def to_conv3d(self) -> nn.Conv3d:
+        """A plain convolution with the present kernel: for export, or where the weights are final."""
+        plain = nn.Conv3d(
+            self.irreps_in.dimension,
+            self.irreps_out.dimension,
+            self.grid.taps,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            bias=False,
+            dtype=self.weight.dtype,
+            device=self.weight.device,
+        )
+        with torch.no_grad():
+            plain.weight.copy_(self.kernel())
+        return plain
+
+    def forward(
+        self, field: Float[Tensor, "batch channel_in x y z"]
+    ) -> Float[Tensor, "batch channel_out x_out y_out z_out"]:
+        """Apply the convolution; channels as in ``irreps_in`` and ``irreps_out``."""
+        require_channels(field, self.irreps_in, "SteerableConv3d")
+        plan = self.plan
+        needs_gradient = torch.is_grad_enabled() and (
+            self.weight.requires_grad or (self.self_connection is not None and self.self_connection.requires_grad)
+        )
+        if self.training or needs_gradient:
+            kernel = make_kernel(plan, self.weight, self.self_connection)
+        else:
+            kernel = self._folded.get(plan, self.weight, self.self_connection)
+        result = functional.conv3d(
+            take_channels(field, plan.channels("in")),
+            kernel,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+        )
+        return place_channels(result, plan.channels("out"), self.irreps_out.dimension)
+
+    def train(self, mode: bool = True) -> SteerableConv3d:
+        """Switch mode; a kept kernel is forgotten when training begins."""
+        super().train(mode)
+        if mode:
+            self._folded.clear()
+        return self
+
+    def extra_repr(self) -> str:
+        """Layouts, taps and family."""
+        return f"{self.irreps_in} -> {self.irreps_out}, taps={self.grid.taps}, radial={self.radial}"

@@ -1,0 +1,104 @@
+"""Kernels from parameters: differentiable in training, folded once and kept in evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equivox.kernels.assembly import KernelPlan, assemble, assemble_adjoint
+
+
+class _Assemble(torch.autograd.Function):
+    """The linear map from weights to a kernel; its derivative is the adjoint, and the other way round."""
+
+    @staticmethod
+    def forward(plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> Tensor:
+        return assemble(plan, weight, self_weight)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[KernelPlan, Tensor, Tensor | None], output: Tensor) -> None:
+        ctx.plan, _, self_weight = inputs
+        ctx.has_self = self_weight is not None
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor | None]:
+        grad_weight, grad_self = _Adjoint.apply(ctx.plan, grads[0])
+        return None, grad_weight, grad_self if ctx.has_self else None
+
+
+class _Adjoint(torch.autograd.Function):
+    """Adjoint of :class:`_Assemble`."""
+
+    @staticmethod
+    def forward(plan: KernelPlan, grad_kernel: Tensor) -> tuple[Tensor, Tensor]:
+        return assemble_adjoint(plan, grad_kernel)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[KernelPlan, Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.plan = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
+        return None, _Assemble.apply(ctx.plan, grads[0], grads[1])
+
+
+@torch.compiler.disable
+def make_kernel(plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> Tensor:
+    """Kernel of a plan's active channels, (out, in, x, y, z), differentiable any number of times.
+
+    Half precision parameters are summed in float32 and the result is cast; autocast does not reach in here.
+    """
+    low = weight.dtype in (torch.float16, torch.bfloat16)
+    with torch.autocast(weight.device.type, enabled=False):
+        work = weight.float() if low else weight
+        work_self = self_weight.to(work.dtype) if self_weight is not None else None
+        kernel = _Assemble.apply(plan, work, work_self)
+    return kernel.to(weight.dtype).unflatten(2, plan.grid.taps)
+
+
+class FoldedKernel:
+    """One kept kernel, valid for exactly the parameter values that it was made of.
+
+    Validity is judged by value (a copy of the parameters is compared, which costs next to nothing beside a
+    convolution), so no way of changing a parameter can leave a stale kernel behind: optimiser steps,
+    ``load_state_dict``, ``.data`` assignment, ``.to``.
+    """
+
+    def __init__(self) -> None:
+        self._kernel: Tensor | None = None
+        self._made_of: tuple[Tensor | None, Tensor | None] = (None, None)
+
+    @torch.compiler.disable
+    def get(self, plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> Tensor:
+        """The kernel for these parameters, without gradient; made anew if they differ from last time."""
+        if self._kernel is None or not (_same(self._made_of[0], weight) and _same(self._made_of[1], self_weight)):
+            with torch.inference_mode(False), torch.no_grad():
+                self._kernel = None  # free the old one before the new one is made
+                kept = [None if p is None else p.detach().clone() for p in (weight, self_weight)]
+                assert kept[0] is not None
+                self._kernel = make_kernel(plan, kept[0], kept[1])
+                self._made_of = (kept[0], kept[1])
+        return self._kernel
+
+    def clear(self) -> None:
+        """Forget the kernel."""
+        self._kernel = None
+        self._made_of = (None, None)
+
+    def __reduce__(self) -> tuple[type[FoldedKernel], tuple[()]]:
+        """Copies and pickles start empty."""
+        return (FoldedKernel, ())
+
+
+def _same(kept: Tensor | None, now: Tensor | None) -> bool:
+    """Equal values, dtype and device."""
+    if kept is None or now is None:
+        return kept is now
+    return (
+        kept.dtype == now.dtype
+        and kept.device == now.device
+        and kept.shape == now.shape
+        and torch.equal(kept, now.detach())
+    )

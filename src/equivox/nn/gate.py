@@ -1,0 +1,150 @@
+"""Gated non-linearity: scalars through a function, every other field scaled by a function of its own scalar."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from equivox.errors import ConfigError
+from equivox.geometry.irreps import Irrep, Irreps
+from equivox.nn.activations import FUNCTIONS, PARITY, Constants, second_moment_constant
+from equivox.nn.layout import require_channels
+
+
+class Gate(nn.Module):
+    """``out = act(scalars) + sigmoid(gates) * gated`` (direct sums), with factors that keep the second moment.
+
+    The input layout ``irreps_in`` is what a convolution before the gate should produce: scalars, one gate per gated
+    copy, and the gated fields, sorted by degree, odd before even, neighbours merged. The output layout
+    ``irreps_out`` is the scalars (after their functions), then the gated fields, as given.
+
+    Parameters
+    ----------
+    irreps_scalars
+        Blocks of degree 0.
+    irreps_gated
+        Blocks of any degree; gates are even scalars, one per copy, consumed in this order.
+    even, odd
+        Function of even and of odd scalars. An odd scalar needs an odd function (stays odd) or an even one (becomes
+        even).
+    gate
+        Function of the gates.
+    constants
+        ``"exact"`` factors, the ``"published"`` Monte-Carlo ones (for imported weights), ``"none"``, or a mapping
+        from function names.
+    gate_parity
+        ``-1`` takes odd scalars as gates: with an odd function the gated fields change parity.
+    bias
+        Adds a learned bias (0 at first) to even scalars and even gates before their functions.
+
+    Raises
+    ------
+    ConfigError
+        If a scalar block is not of degree 0, or a function does not fit a parity.
+
+    Examples
+    --------
+    >>> gate = Gate("3x0e + 2x0o", "2x1o + 1x2e")
+    >>> str(gate.irreps_in), str(gate.irreps_out)
+    ('2x0o+6x0e+2x1o+1x2e', '3x0e+2x0o+2x1o+1x2e')
+    """
+
+    def __init__(
+        self,
+        irreps_scalars: Irreps | str,
+        irreps_gated: Irreps | str,
+        *,
+        even: str = "relu",
+        odd: str = "tanh",
+        gate: str = "sigmoid",
+        constants: Constants = "exact",
+        gate_parity: int = 1,
+        bias: bool = False,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        scalars, gated = Irreps(irreps_scalars), Irreps(irreps_gated)
+        if any(irrep.degree for _, irrep in scalars):
+            raise ConfigError(f"a gate's scalars must have degree 0, got {scalars}; put {scalars} among the gated.")
+        so3 = (scalars + gated).is_so3
+        gate_irrep = Irrep(0, 0 if so3 else gate_parity)
+        gates = Irreps([(multiplicity, gate_irrep) for multiplicity, _ in gated])
+        self.irreps_scalars, self.irreps_gates, self.irreps_gated = scalars, gates, gated
+        self._scalar_functions = [odd if irrep.parity < 0 else even for _, irrep in scalars]
+        self._gate_function = gate
+        self._factors = {name: second_moment_constant(name, constants) for name in {even, odd, gate}}
+        flips = _output_parity(gate, gate_irrep) < 0
+        out_scalars = [
+            (multiplicity, Irrep(0, _output_parity(name, irrep)))
+            for (multiplicity, irrep), name in zip(scalars, self._scalar_functions, strict=True)
+        ]
+        out_gated = [
+            (multiplicity, Irrep(irrep.degree, -irrep.parity if flips else irrep.parity))
+            for multiplicity, irrep in gated
+        ]
+        self.irreps_out = Irreps([*out_scalars, *out_gated])
+        parts = scalars + gates + gated
+        order = parts.sort_order()
+        self.irreps_in = parts.sort().simplify()
+        widths = [multiplicity * irrep.dimension for multiplicity, irrep in parts]
+        starts = [0] * len(parts)
+        position = 0
+        for block in order:
+            starts[block] = position
+            position += widths[block]
+        self._slices = [slice(start, start + width) for start, width in zip(starts, widths, strict=True)]
+        biased = sum(m for m, irrep in scalars + gates if irrep.is_scalar) if bias else 0
+        self.bias = nn.Parameter(torch.zeros(biased, dtype=dtype, device=device)) if bias else None
+
+    def forward(self, field: Float[Tensor, "batch channel_in *space"]) -> Float[Tensor, "batch channel_out *space"]:
+        """Apply the gate; channels as in ``irreps_in`` and ``irreps_out``."""
+        require_channels(field, self.irreps_in, "Gate", spatial=None)
+        blocks = self._with_bias([field[:, part] for part in self._slices])
+        count = len(self.irreps_scalars)
+        pieces = [self._apply(name, block) for name, block in zip(self._scalar_functions, blocks[:count], strict=True)]
+        gates, gated = blocks[count : count + len(self.irreps_gated)], blocks[count + len(self.irreps_gated) :]
+        for (multiplicity, irrep), opening, block in zip(self.irreps_gated, gates, gated, strict=True):
+            factor = self._apply(self._gate_function, opening)
+            if irrep.dimension == 1:
+                pieces.append(factor * block)
+            else:
+                copies = block.unflatten(1, (multiplicity, irrep.dimension))
+                pieces.append((factor.unsqueeze(2) * copies).flatten(1, 2))
+        return torch.cat(pieces, dim=1)
+
+    def _apply(self, name: str, value: Tensor) -> Tensor:
+        """Function times its factor."""
+        result = FUNCTIONS[name](value)
+        factor = self._factors[name]
+        return result if factor == 1.0 else result * factor
+
+    def _with_bias(self, blocks: list[Tensor]) -> list[Tensor]:
+        """Add the bias to even scalars, then to even gates."""
+        if self.bias is None:
+            return blocks
+        read = 0
+        for index, (multiplicity, irrep) in enumerate(self.irreps_scalars + self.irreps_gates):
+            if irrep.is_scalar:
+                shift = self.bias[read : read + multiplicity]
+                blocks[index] = blocks[index] + shift.view(1, -1, *[1] * (blocks[index].ndim - 2))
+                read += multiplicity
+        return blocks
+
+    def extra_repr(self) -> str:
+        """Layouts."""
+        return f"{self.irreps_in} -> {self.irreps_out}"
+
+
+def _output_parity(function: str, irrep: Irrep) -> int:
+    """Parity of ``function(scalar)``."""
+    if irrep.parity >= 0:
+        return irrep.parity
+    parity = PARITY.get(function, 0)
+    if parity == 0:
+        raise ConfigError(
+            f"{function} is neither even nor odd, so it cannot act on the odd scalar {irrep}; use tanh (stays odd) "
+            f"or abs (becomes even)."
+        )
+    return parity
