@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, TypeAlias, overload
 
 from equivox.errors import ConfigError
 
@@ -222,6 +222,10 @@ class Irreps(Sequence[tuple[int, Irrep]]):
 
     def __reduce__(self) -> tuple[type[Irreps], tuple[tuple[tuple[int, Irrep], ...]]]:
         return (Irreps, (self._blocks,))
+
+
+IrrepsLike: TypeAlias = Irreps | Irrep | str | Sequence[Any]
+"""What :class:`Irreps` reads; e3nn's class is a sequence."""
 
 
 def _read_blocks(layout: object) -> Iterable[tuple[int, Irrep]]:

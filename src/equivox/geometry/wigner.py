@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from equivox.errors import ConfigError, GeometryError
-from equivox.geometry.irreps import Irrep, Irreps
+from equivox.geometry.irreps import Irreps, IrrepsLike
 from equivox.geometry.rotations import ROTATION_TOLERANCE
 
 
@@ -66,7 +66,7 @@ def _clebsch_gordan(j1: int, m1: int, j2: int, m2: int, j3: int, m3: int) -> flo
 
 
 def _complex_from_real(degree: int) -> np.ndarray:
-    """Rows: complex ``m``; columns: real index; both ``-l ... l``; with the phase ``(-i)^l`` that makes couplings real."""
+    """Rows: complex ``m``; columns: real index; ``-l ... l``; the phase ``(-i)^l`` makes couplings real."""
     matrix = np.zeros((2 * degree + 1, 2 * degree + 1), dtype=np.complex128)
     root = 1 / math.sqrt(2)
     for m in range(-degree, degree + 1):
@@ -114,7 +114,7 @@ def _wigner(degree: int, rotation: Tensor) -> Tensor:
 
 
 def irreps_matrix(
-    irreps: Irreps | Irrep | str, rotation: Float[Tensor, "*batch 3 3"]
+    irreps: IrrepsLike, rotation: Float[Tensor, "*batch 3 3"]
 ) -> Float[Tensor, "*batch dimension dimension"]:
     """Representation matrix of a channel layout, block diagonal: ``field'(R p) = matrix @ field(p)``.
 

@@ -111,7 +111,7 @@ def make_plan(
     if scaling == "unit":
         pairs = _unit_scales(pairs, irreps_in, irreps_out)
     self_terms, self_count = _self_terms(irreps_in, irreps_out) if self_connection else ((), 0)
-    terms = (*pairs, *self_terms)
+    terms: list[PairTerm | SelfTerm] = [*pairs, *self_terms]
     return KernelPlan(
         irreps_in=irreps_in,
         irreps_out=irreps_out,

@@ -1,8 +1,8 @@
 """Bases of steerable kernels on a voxel grid, per pair of degrees, in float64 and cached by value.
 
 A basis element is ``phi_n(|x|) sum_M C^{l_out, l_in, J}_{m, m', M} Y^J_M(x / |x|)`` at tap positions ``x`` in mm; it
-commutes with rotations of the grid when ``conv3d`` (a cross-correlation) applies it. Tensors handed out here are shared:
-do not write to them.
+commutes with rotations of the grid when ``conv3d`` (a cross-correlation) applies it. Tensors handed out here are
+shared: do not write to them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class TapGrid:
-    """Positions of a kernel's taps: counts along (x, y, z) and the voxel size in mm; centred, so even counts fall between."""
+    """Positions of a kernel's taps: counts along (x, y, z), voxel size in mm; centred on the origin."""
 
     taps: Triple
     voxel_size_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -43,20 +43,19 @@ class TapGrid:
         ConfigError
             If a size or voxel size is not positive, or the size is even on an anisotropic grid.
         """
-        steps = tuple(
-            float(step) for step in ((voxel_size_mm,) * 3 if isinstance(voxel_size_mm, (int, float)) else voxel_size_mm)
+        steps = (
+            [float(voxel_size_mm)] * 3 if isinstance(voxel_size_mm, (int, float)) else [float(s) for s in voxel_size_mm]
         )
         if len(steps) != 3 or min(steps) <= 0:
             raise ConfigError(f"voxel size {voxel_size_mm} mm is not one or three positive numbers.")
-        if isinstance(size, int):
-            if len(set(steps)) == 1:
-                taps = (size,) * 3
-            elif size % 2 == 0:
-                raise ConfigError(f"kernel size {size} on voxels {steps} mm: give an odd size or three sizes.")
-            else:
-                taps = tuple(2 * int(size * min(steps) / 2 / step + 1e-9) + 1 for step in steps)
+        if not isinstance(size, int):
+            taps = [int(entry) for entry in size]
+        elif len(set(steps)) == 1:
+            taps = [size] * 3
+        elif size % 2 == 0:
+            raise ConfigError(f"kernel size {size} on voxels {steps} mm: give an odd size or three sizes.")
         else:
-            taps = tuple(int(entry) for entry in size)
+            taps = [2 * int(size * min(steps) / 2 / step + 1e-9) + 1 for step in steps]
         if len(taps) != 3 or min(taps) < 1:
             raise ConfigError(f"kernel size {size} is not one or three positive whole numbers.")
         return cls((taps[0], taps[1], taps[2]), (steps[0], steps[1], steps[2]))

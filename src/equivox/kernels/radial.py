@@ -17,12 +17,14 @@ from equivox.errors import ConfigError
 
 BandMode = Literal["conservative", "compromise", "sfcnn"]
 BALL_MARGIN = 0.75
-"""Taps farther than (size - 1) / 2 + 0.75 voxels are left out of the default ball: 27, 81 and 251 taps at sizes 3, 5, 7."""
+"""Taps beyond (size - 1) / 2 + 0.75 voxels are left out of the default ball: 27, 81, 251 taps at sizes 3, 5, 7."""
 
 
 @runtime_checkable
 class RadialFamily(Protocol):
-    """What a kernel needs to know of its radial functions."""
+    """What a kernel needs to know of its radial functions; a value that can be hashed."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def count(self) -> int:

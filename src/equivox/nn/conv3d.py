@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from equivox.errors import ConfigError
-from equivox.geometry.irreps import Irreps
+from equivox.geometry.irreps import Irreps, IrrepsLike
 from equivox.kernels.assembly import KernelPlan, Scaling, make_plan
 from equivox.kernels.basis3d import TapGrid
 from equivox.kernels.radial import GaussianShells, RadialFamily
@@ -84,8 +84,8 @@ class SteerableConv3d(nn.Module):
 
     def __init__(
         self,
-        irreps_in: Irreps | str,
-        irreps_out: Irreps | str,
+        irreps_in: IrrepsLike,
+        irreps_out: IrrepsLike,
         kernel_size: int | Sequence[int] = 5,
         *,
         voxel_size_mm: float | Sequence[float] = 1.0,
@@ -117,7 +117,8 @@ class SteerableConv3d(nn.Module):
         if padding == "same":
             if self.grid.center is None:
                 raise ConfigError(f"kernel size {self.grid.taps} is even: padding 'same' cannot be; give a number.")
-            self.padding = tuple((taps - 1) * dilation // 2 for taps in self.grid.taps)
+            x, y, z = self.grid.taps
+            self.padding = ((x - 1) * dilation // 2, (y - 1) * dilation // 2, (z - 1) * dilation // 2)
         else:
             self.padding = (int(padding),) * 3
         plan = self.plan

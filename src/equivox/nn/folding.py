@@ -24,7 +24,7 @@ class _Assemble(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor | None]:
-        grad_weight, grad_self = _Adjoint.apply(ctx.plan, grads[0])
+        grad_weight, grad_self = _Adjoint.apply(ctx.plan, grads[0])  # type: ignore[no-untyped-call]
         return None, grad_weight, grad_self if ctx.has_self else None
 
 
@@ -41,10 +41,10 @@ class _Adjoint(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
-        return None, _Assemble.apply(ctx.plan, grads[0], grads[1])
+        return None, _Assemble.apply(ctx.plan, grads[0], grads[1])  # type: ignore[no-untyped-call]
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def make_kernel(plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> Tensor:
     """Kernel of a plan's active channels, (out, in, x, y, z), differentiable any number of times.
 
@@ -54,7 +54,7 @@ def make_kernel(plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) ->
     with torch.autocast(weight.device.type, enabled=False):
         work = weight.float() if low else weight
         work_self = self_weight.to(work.dtype) if self_weight is not None else None
-        kernel = _Assemble.apply(plan, work, work_self)
+        kernel: Tensor = _Assemble.apply(plan, work, work_self)  # type: ignore[no-untyped-call]
     return kernel.to(weight.dtype).unflatten(2, plan.grid.taps)
 
 
@@ -70,7 +70,7 @@ class FoldedKernel:
         self._kernel: Tensor | None = None
         self._made_of: tuple[Tensor | None, Tensor | None] = (None, None)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def get(self, plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> Tensor:
         """The kernel for these parameters, without gradient; made anew if they differ from last time."""
         if self._kernel is None or not (_same(self._made_of[0], weight) and _same(self._made_of[1], self_weight)):

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from equivox.errors import ConfigError
-from equivox.geometry.irreps import Irrep, Irreps
+from equivox.geometry.irreps import Irrep, Irreps, IrrepsLike
 from equivox.nn.activations import FUNCTIONS, PARITY, Constants, second_moment_constant
 from equivox.nn.layout import require_channels
 
@@ -52,8 +52,8 @@ class Gate(nn.Module):
 
     def __init__(
         self,
-        irreps_scalars: Irreps | str,
-        irreps_gated: Irreps | str,
+        irreps_scalars: IrrepsLike,
+        irreps_gated: IrrepsLike,
         *,
         even: str = "relu",
         odd: str = "tanh",
@@ -103,10 +103,12 @@ class Gate(nn.Module):
         require_channels(field, self.irreps_in, "Gate", spatial=None)
         blocks = self._with_bias([field[:, part] for part in self._slices])
         count = len(self.irreps_scalars)
-        pieces = [self._apply(name, block) for name, block in zip(self._scalar_functions, blocks[:count], strict=True)]
+        pieces = [
+            self._activate(name, block) for name, block in zip(self._scalar_functions, blocks[:count], strict=True)
+        ]
         gates, gated = blocks[count : count + len(self.irreps_gated)], blocks[count + len(self.irreps_gated) :]
         for (multiplicity, irrep), opening, block in zip(self.irreps_gated, gates, gated, strict=True):
-            factor = self._apply(self._gate_function, opening)
+            factor = self._activate(self._gate_function, opening)
             if irrep.dimension == 1:
                 pieces.append(factor * block)
             else:
@@ -114,7 +116,7 @@ class Gate(nn.Module):
                 pieces.append((factor.unsqueeze(2) * copies).flatten(1, 2))
         return torch.cat(pieces, dim=1)
 
-    def _apply(self, name: str, value: Tensor) -> Tensor:
+    def _activate(self, name: str, value: Tensor) -> Tensor:
         """Function times its factor."""
         result = FUNCTIONS[name](value)
         factor = self._factors[name]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from equivox.geometry.irreps import Irreps
+from equivox.geometry.irreps import Irreps, IrrepsLike
 from equivox.nn.layout import require_channels
 
 SecondMoment = Literal["component", "norm"]
@@ -27,7 +27,7 @@ class _FieldNorm(nn.Module):
 
     def __init__(
         self,
-        irreps: Irreps | str,
+        irreps: IrrepsLike,
         eps: float,
         affine: bool,
         second_moment: SecondMoment,
@@ -141,7 +141,7 @@ class FieldInstanceNorm(_FieldNorm):
 
     def __init__(
         self,
-        irreps: Irreps | str,
+        irreps: IrrepsLike,
         *,
         eps: float = 1e-5,
         affine: bool = True,
@@ -179,7 +179,7 @@ class FieldBatchNorm(_FieldNorm):
 
     def __init__(
         self,
-        irreps: Irreps | str,
+        irreps: IrrepsLike,
         *,
         eps: float = 1e-5,
         momentum: float = 0.1,

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from equivox.errors import ConfigError
-from equivox.geometry.irreps import Irreps
+from equivox.geometry.irreps import Irreps, IrrepsLike
 from equivox.nn.layout import require_channels
 
 
@@ -47,7 +47,7 @@ class NormMaxPool3d(nn.Module):
 
     def __init__(
         self,
-        irreps: Irreps | str,
+        irreps: IrrepsLike,
         window: int | Sequence[int] = 2,
         *,
         odd_scalars: Literal["absolute", "signed"] = "absolute",
@@ -121,7 +121,7 @@ class GlobalPool(nn.Module):
         read-out of vectors, e3pose 5.10); scalars are averaged.
     """
 
-    def __init__(self, irreps: Irreps | str, mode: Literal["mean", "max", "direction"] = "mean") -> None:
+    def __init__(self, irreps: IrrepsLike, mode: Literal["mean", "max", "direction"] = "mean") -> None:
         super().__init__()
         self.irreps = Irreps(irreps)
         self.mode: Literal["mean", "max", "direction"] = mode
