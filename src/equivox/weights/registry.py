@@ -1,0 +1,57 @@
+"""Which architectures a model folder may name, and how its fields become a network."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from torch import nn
+
+from equivox.errors import ConfigError, ModelFolderError
+
+ARCHITECTURES: Mapping[str, str] = {
+    "unet": "equivox.nets.unet:UNet",
+    "pose_net": "equivox.nets.pose:PoseNet",
+    "finder": "equivox.nets.finder:FinderNet",
+}
+"""Name in ``config.json`` -> module and class. The class's parameters are the fields that the file may hold."""
+
+
+def build_network(fields: Mapping[str, object], *, where: str = "config.json") -> nn.Module:
+    """Build the untrained network that ``{"architecture": name, field: value, ...}`` describes.
+
+    Raises
+    ------
+    ModelFolderError
+        If the architecture or a field is unknown (with the nearest known name), or a value is refused.
+    """
+    remaining = dict(fields)
+    name = remaining.pop("architecture", None)
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        hint = suggestion(str(name), ARCHITECTURES)
+        raise ModelFolderError(f"{where} names the architecture {name!r}, which this version does not know{hint}.")
+    module, _, attribute = ARCHITECTURES[name].partition(":")
+    constructor = getattr(importlib.import_module(module), attribute)
+    known = [
+        parameter for parameter in inspect.signature(constructor).parameters if parameter not in ("dtype", "device")
+    ]
+    for key in remaining:
+        if key not in known:
+            raise ModelFolderError(
+                f"{where} gives {name} the unknown field {key!r}{suggestion(key, known)}; known are {', '.join(known)}."
+            )
+    try:
+        network = constructor(**remaining)
+    except (TypeError, ValueError, ConfigError) as error:
+        raise ModelFolderError(f"{where} describes a {name} that cannot be built: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"{ARCHITECTURES[name]} is not a torch module")
+    return network
+
+
+def suggestion(word: str, known: Mapping[str, object] | list[str]) -> str:
+    """``"; did you mean 'lmax'?"`` where a known word is near, else nothing."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
