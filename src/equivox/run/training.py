@@ -1,0 +1,446 @@
+"""Training with Lightning: exact resume, best and last checkpoints, sample-weighted means, curves.
+
+The one place that knows Lightning. A task gives a :class:`Course` (network, loss, metrics, optimiser) and two
+:class:`Samples`; everything else is the same for every task. All random numbers derive from the seed, the epoch and the
+position of a sample, so a run that goes on from ``last.ckpt`` gives, on a CPU, bit for bit what an uninterrupted one
+gives. Checkpoints hold tensors and plain values only and are read with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from equivox.errors import ConfigError, MissingExtraError, OutputError
+from equivox.run.curves import Curves
+from equivox.run.seeds import seed_for
+
+try:
+    import lightning.pytorch as pl
+    from lightning.fabric.utilities.warnings import PossibleUserWarning
+except ImportError as error:  # pragma: no cover - exercised in a fresh interpreter
+    raise MissingExtraError("lightning", "train", "Training") from error
+
+Sample = Mapping[str, Tensor]
+"""What one item of data is: tensors by name, without a batch axis."""
+Group = dict[str, Tensor]
+"""Samples of equal shapes, stacked along a first axis."""
+Values = Mapping[str, Float[Tensor, "batch"]]
+"""One number per sample by name; ``"loss"`` is what training makes small."""
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Data that can be drawn in any order: the same epoch and position always give the same sample."""
+
+    def __len__(self) -> int:
+        """Samples per epoch."""
+        ...
+
+    def sample(self, epoch: int, position: int) -> Sample:
+        """The sample at ``position`` (0 .. len - 1) of an epoch."""
+        ...
+
+
+@runtime_checkable
+class Course(Protocol):
+    """What is trained, and how it is judged."""
+
+    network: nn.Module
+
+    def training_values(self, group: Group) -> Values:
+        """Loss and further numbers of each sample, network in training mode."""
+        ...
+
+    def validation_values(self, group: Group) -> Values:
+        """Loss and metrics of each sample, network in evaluation mode, no gradients."""
+        ...
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """A fresh optimiser over the network's parameters."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and in which portions a course runs.
+
+    Raises
+    ------
+    ConfigError
+        If a number is not positive.
+    """
+
+    epochs: int
+    """Epochs in all, those before a resume included."""
+    batch_size: int = 1
+    """Samples per step."""
+    validate_every: int = 1
+    """Epochs between validations."""
+    keep_every: int | None = None
+    """Also keep the checkpoint of every so many epochs; by default only the best and the last."""
+    monitor: str = "val_loss"
+    """Column of the curves whose smallest value is the best."""
+    seed: int = 0
+    """Of everything random."""
+    workers: int = 0
+    """Processes that prepare samples; 0 prepares them in the training process. Results do not depend on it."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
+        if self.keep_every is not None and self.keep_every < 1:
+            raise ConfigError(f"keep_every is {self.keep_every}; give a whole number above 0.")
+        if self.validate_every > self.epochs:
+            raise ConfigError(f"validate_every is {self.validate_every}, more than the {self.epochs} epochs; lower it.")
+        if self.workers < 0:
+            raise ConfigError(f"workers is {self.workers}; give 0 or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a run has reached.
+
+    Parameters
+    ----------
+    epochs
+        Epochs done in all.
+    best_epoch, best_value
+        Where the monitored number was smallest (epochs count from 0).
+    best, last
+        The checkpoints.
+    """
+
+    epochs: int
+    best_epoch: int
+    best_value: float
+    best: Path
+    last: Path
+
+
+def fit(
+    course: Course,
+    training: Samples,
+    validation: Samples,
+    schedule: Schedule,
+    folder: Path,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    tensorboard: bool = False,
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> Fitted:
+    """Train until ``schedule.epochs`` are done; the network of ``course`` is left as it was in the last epoch.
+
+    Writes ``checkpoints/best.ckpt``, ``checkpoints/last.ckpt`` (each whole at any moment) and ``curves.csv`` into
+    ``folder``, and TensorBoard's files on request. Torch's global generator, which dropout draws from, is set from the
+    seed in every epoch and given back afterwards as it was.
+
+    Parameters
+    ----------
+    resume
+        Go on from ``checkpoints/last.ckpt``, or begin where there is none.
+    on_epoch
+        Called with the epoch and its row of the curves.
+
+    Raises
+    ------
+    ConfigError
+        If the data are empty, the loss is not finite, or all epochs are done already.
+    OutputError
+        If the checkpoint cannot be read or something cannot be written.
+    KeyboardInterrupt
+        If the run is interrupted; it can be resumed from the last whole epoch.
+    """
+    for name, samples in (("training", training), ("validation", validation)):
+        if len(samples) == 0:
+            raise ConfigError(f"there are no {name} samples; look at the folders and the table that name them.")
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    start = checkpoints / LAST if resume and (checkpoints / LAST).exists() else None
+    if start is not None:
+        _require_open(start, schedule)
+    module = _Module(course)
+    keeper = _Keeper(schedule, folder, on_epoch)
+    with _quiet(), _own_randomness(schedule.seed), _restored_interrupt():
+        trainer = pl.Trainer(
+            max_epochs=schedule.epochs,
+            accelerator={"cuda": "gpu"}.get(device.type, device.type),
+            devices=[device.index or 0] if device.type == "cuda" else 1,
+            logger=_tensorboard(folder) if tensorboard else False,
+            callbacks=[keeper],
+            default_root_dir=folder,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            check_val_every_n_epoch=schedule.validate_every,
+            use_distributed_sampler=False,
+        )
+        try:
+            trainer.fit(
+                module,
+                _loader(training, schedule, training=True),
+                _loader(validation, schedule, training=False),
+                ckpt_path=start,
+                weights_only=True if start else None,
+            )
+        except SystemExit:
+            if trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
+    return Fitted(schedule.epochs, keeper.best_epoch, keeper.best_value, checkpoints / BEST, checkpoints / LAST)
+
+
+class _Module(pl.LightningModule):
+    """A course in Lightning's clothes; holds the sums of the epoch, weighted by samples."""
+
+    def __init__(self, course: Course) -> None:
+        super().__init__()
+        self.network = course.network
+        self._course = course
+        self.training_sums = _Sums()
+        self.validation_sums = _Sums()
+
+    def training_step(self, batch: list[Group], batch_index: int) -> Tensor:
+        """Mean loss over the samples of the batch."""
+        values = [self._course.training_values(group) for group in batch]
+        loss = torch.cat([part["loss"] for part in values])
+        if not bool(torch.isfinite(loss).all()):
+            raise ConfigError(
+                f"the loss is not finite in epoch {self.current_epoch}; "
+                "lower --lr, or look for volumes without contrast."
+            )
+        for part in values:
+            self.training_sums.add(part)
+        return loss.mean()
+
+    def validation_step(self, batch: list[Group], batch_index: int) -> None:
+        """Add up the numbers of the batch's samples."""
+        for group in batch:
+            self.validation_sums.add(self._course.validation_values(group))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The course's own."""
+        return self._course.optimizer()
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Means over samples, whatever the batches they came in."""
+
+    totals: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, values: Values) -> None:
+        for name, value in values.items():
+            self.totals[name] = self.totals.get(name, 0.0) + float(value.detach().double().sum())
+        self.count += int(values["loss"].shape[0])
+
+    def take(self, prefix: str) -> dict[str, float]:
+        """The means by name, and empty sums for the next epoch."""
+        means = {f"{prefix}_{name}": total / self.count for name, total in self.totals.items()} if self.count else {}
+        self.totals, self.count = {}, 0
+        return means
+
+
+class _Keeper(pl.Callback):
+    """Seeds every epoch; at its end writes its row of the curves, then ``best.ckpt``, then ``last.ckpt``."""
+
+    def __init__(
+        self, schedule: Schedule, folder: Path, on_epoch: Callable[[int, Mapping[str, float]], None] | None
+    ) -> None:
+        self.schedule, self.folder, self.on_epoch = schedule, folder, on_epoch
+        self.curves = Curves(folder / "curves.csv")
+        self.best_value, self.best_epoch = math.inf, -1
+        self.columns: list[str] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next run has to know."""
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "columns": self.columns}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what the last run knew."""
+        self.best_value = float(state_dict["best_value"])
+        self.best_epoch = int(state_dict["best_epoch"])
+        self.columns = list(state_dict["columns"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drop rows of epochs that a cut-off run had begun to write and the checkpoint does not know."""
+        self.curves.start(self.columns, epochs_done=trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Dropout and the like draw from torch's global generator, which starts anew in every epoch."""
+        torch.manual_seed(seed_for(self.schedule.seed, "network", trainer.current_epoch))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep what the epoch has brought."""
+        assert isinstance(pl_module, _Module)
+        epoch = trainer.current_epoch
+        row = {**pl_module.training_sums.take("train"), **pl_module.validation_sums.take("val")}
+        if not set(row) <= set(self.columns):
+            self.columns = [*self.columns, *(name for name in row if name not in self.columns)]
+            self.curves.start(self.columns, epochs_done=epoch)
+        self.curves.append(epoch, row)
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=epoch)
+        value = row.get(self.schedule.monitor)
+        better = value is not None and value < self.best_value
+        if value is not None and better:
+            self.best_value, self.best_epoch = value, epoch
+        names = [BEST] if better else []
+        if self.schedule.keep_every and (epoch + 1) % self.schedule.keep_every == 0:
+            names.append(f"epoch-{epoch:06d}.ckpt")
+        for name in [*names, LAST]:  # the last one knows the best of its own epoch
+            _save(trainer, self.folder / "checkpoints" / name)
+        if self.on_epoch is not None:
+            self.on_epoch(epoch, row)
+
+
+class _Drawn(Dataset[Sample]):
+    """Samples addressed by (epoch, position), so that any process can make any of them."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, place: tuple[int, int]) -> Sample:
+        return self.samples.sample(*place)
+
+
+class _Places(Sampler[tuple[int, int]]):
+    """(epoch, 0), (epoch, 1), ...: Lightning calls ``set_epoch`` before each epoch; validation stays at epoch 0."""
+
+    def __init__(self, count: int, *, follows: bool) -> None:
+        self.count, self.follows, self.epoch = count, follows, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Move on."""
+        self.epoch = epoch if self.follows else 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(self.epoch, position) for position in range(self.count)])
+
+
+def group_samples(samples: list[Sample]) -> list[Group]:
+    """Stack samples of equal shapes; a batch of crops that differ in size becomes several groups, in order."""
+    groups: dict[tuple[tuple[str, tuple[int, ...]], ...], list[Sample]] = {}
+    for sample in samples:
+        shape = tuple((name, tuple(tensor.shape)) for name, tensor in sorted(sample.items()))
+        groups.setdefault(shape, []).append(sample)
+    return [{name: torch.stack([item[name] for item in group]) for name in group[0]} for group in groups.values()]
+
+
+def network_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """State dict of the network in one of our checkpoints, on the CPU.
+
+    Raises
+    ------
+    OutputError
+        If the file is damaged.
+    """
+    state = _read(checkpoint)["state_dict"]
+    return {name.removeprefix("network."): tensor for name, tensor in state.items()}
+
+
+def _loader(samples: Samples, schedule: Schedule, *, training: bool) -> DataLoader[Sample]:
+    return DataLoader(
+        _Drawn(samples),
+        batch_size=schedule.batch_size,
+        sampler=_Places(len(samples), follows=training),
+        collate_fn=group_samples,
+        num_workers=schedule.workers,
+        generator=torch.Generator().manual_seed(seed_for(schedule.seed, "loader")),
+    )
+
+
+def _save(trainer: pl.Trainer, path: Path) -> None:
+    """Write a checkpoint under another name and move it into place."""
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        trainer.save_checkpoint(draft)
+        os.replace(draft, path)
+    except (OSError, RuntimeError) as error:
+        draft.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written ({error}); free some space or choose another folder.") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return {"state_dict": content["state_dict"], "epoch": int(content["epoch"])}
+    except Exception as error:
+        raise OutputError(f"{path} cannot be read as a checkpoint of equivox ({error}); start the run anew.") from error
+
+
+def _require_open(checkpoint: Path, schedule: Schedule) -> None:
+    """Raise unless there is something left to do."""
+    done = _read(checkpoint)["epoch"] + 1
+    if done >= schedule.epochs:
+        raise ConfigError(f"{checkpoint} has {done} epochs already; pass --epochs with more than {done} to go on.")
+
+
+def _tensorboard(folder: Path) -> Any:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    try:
+        return TensorBoardLogger(folder, name="tensorboard", version="")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("tensorboard", "train", "Writing TensorBoard files") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice: on numbers of workers, on devices, on services to log to."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PossibleUserWarning)
+            yield
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Leave torch's global generators as they were found."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, "run"))
+        yield
+
+
+@contextmanager
+def _restored_interrupt() -> Iterator[None]:
+    """Lightning switches Ctrl+C off while it shuts down; put back what was there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
