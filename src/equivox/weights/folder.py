@@ -111,8 +111,8 @@ def read_model_folder(path: Path) -> ModelFolder:
     where = path / CONFIG
     if config.get("schema") != SCHEMA or config.get("format_version") != FORMAT_VERSION:
         raise ModelFolderError(
-            f"{where} has the schema {config.get('schema')!r}, format {config.get('format_version')!r}; this version of "
-            f"equivox reads {SCHEMA!r}, format {FORMAT_VERSION}: use a version that fits the folder."
+            f"{where} has the schema {config.get('schema')!r}, format {config.get('format_version')!r}; this version "
+            f"of equivox reads {SCHEMA!r}, format {FORMAT_VERSION}: use a version that fits the folder."
         )
     known = [*REQUIRED, *OPTIONAL]
     for key in config:

@@ -20,6 +20,8 @@ from equivox.geometry.space import Volume
 
 MARGIN = 0.6
 """The object's mean box extent is this fraction of the crop's side."""
+LARGEST_SIDE = 256
+"""Voxels per axis that a working grid may have."""
 
 
 def rescale_intensity(image: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
@@ -94,6 +96,27 @@ def segmentation_input(volume: Volume, *, voxel_size_mm: float = 3.0, size: int 
     return replace(image, data=rescale_intensity(image.data).float())
 
 
+def covering_input(volume: Volume, *, voxel_size_mm: float, size: int, divisor: int) -> Volume:
+    """What the U-Net sees with nothing cut off: as :func:`segmentation_input`, but an axis longer than ``size`` voxels
+    gets the next multiple of ``divisor``.
+
+    Raises
+    ------
+    InputError
+        If an axis is longer than 256 voxels of the working grid.
+    """
+    image = resample_to_spacing(replace(volume, data=rescale_intensity(volume.data.double())), voxel_size_mm)
+    if max(image.shape) > LARGEST_SIDE:
+        longest = max(image.shape) * voxel_size_mm
+        raise InputError(
+            f"{volume.name} covers {longest:.0f} mm along one axis, more than {LARGEST_SIDE * voxel_size_mm:.0f} mm; "
+            f"crop it around the object, or check the voxel size in its header."
+        )
+    shape = [max(size, math.ceil(count / divisor) * divisor) for count in image.shape]
+    image = crop_or_pad(image, shape)
+    return replace(image, data=rescale_intensity(image.data).float())
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """Voxel ranges of a part of a grid: ``start <= index < stop`` per axis."""
@@ -140,11 +163,36 @@ def object_box(mask: Bool[Tensor, "x y z"]) -> Box:
     box = bounding_box(mask)
     low = torch.tensor(box.start, dtype=torch.float64)
     high = torch.tensor(box.stop, dtype=torch.float64) - 1
-    center, side = (low + high) / 2, float((high - low).mean()) / MARGIN
+    center, side = (low + high) / 2, object_extent(mask) / MARGIN
     limit = torch.tensor(mask.shape, dtype=torch.float64)
     first = (center - side / 2).round().clamp_min(0).long().tolist()
     last = torch.minimum((center + side / 2).round(), limit).long().tolist()
     return Box((first[0], first[1], first[2]), (last[0], last[1], last[2]))
+
+
+def object_extent(mask: Bool[Tensor, "x y z"]) -> float:
+    """Mean over the axes of last index minus first, in voxels."""
+    box = bounding_box(mask)
+    return sum(box.shape) / 3 - 1
+
+
+def centered_cube(
+    image: Float[Tensor, "x y z"], mask: Bool[Tensor, "x y z"], *, size: int
+) -> Float[Tensor, "size size size"]:
+    """What the E(3)-CNN sees, mended: always a cube, always centred on the object's box, [0, 1].
+
+    The scale is that of :func:`object_box`. Where the cube reaches beyond what was imaged (the box of values other than
+    0), the outermost plane is continued.
+    """
+    inside = bounding_box(image != 0)
+    box = bounding_box(mask)
+    side = object_extent(mask) / MARGIN
+    step = side / size
+    offset = torch.tensor([(low + high - 1) / 2 for low, high in zip(box.start, box.stop, strict=True)])
+    affine = torch.diag(torch.tensor([step, step, step, 1.0], dtype=torch.float64))
+    affine[:3, 3] = offset.double() - step * (size - 1) / 2 - torch.tensor(inside.start, dtype=torch.float64)
+    imaged = Volume(image[inside.slices][None], torch.eye(4, dtype=torch.float64))
+    return rescale_intensity(imaged.resample(affine, [size] * 3, padding="border").data[0])
 
 
 def rotation_input(
