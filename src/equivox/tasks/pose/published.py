@@ -251,7 +251,8 @@ class PublishedEstimator:
             candidates = probabilities[OBJECT] >= self.thresholds[OBJECT]
         if not bool(candidates.any()):
             highest = float(probabilities[OBJECT].max())
-            return f"no object found: its probability is {highest:.2f} at most and {self.thresholds[OBJECT]:g} is asked for"
+            asked = self.thresholds[OBJECT]
+            return f"no object found: its probability is {highest:.2f} at most and {asked:g} is asked for"
         found = largest_component(candidates)
         return _Found(image, found, component_count(candidates), float(probabilities[OBJECT][found].mean()))
 
