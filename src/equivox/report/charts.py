@@ -1,0 +1,100 @@
+"""Curves and scatters as SVG: movement over a series, errors per stack."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+JUMP_DEG, JUMP_MM = 20.0, 10.0
+"""From one frame to the next, more than this is marked as a jump."""
+STYLE = {"svg.hashsalt": "equivox", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}
+
+
+@dataclass(frozen=True, slots=True)
+class StackError:
+    """One point of the error chart."""
+
+    label: str
+    subject: str
+    rotation_deg: float
+    low_confidence: bool
+
+
+def movement_chart(angle_deg: Sequence[float], shift_mm: Sequence[float]) -> bytes:
+    """Rotation [degrees] and shift [mm] of every frame against the first one with a pose; jumps are marked.
+
+    NaN where a frame has no pose. Returns an SVG.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.0, 2.6), layout="constrained")
+        FigureCanvasSVG(figure)
+        panels = figure.subplots(1, 2)
+        _movement(panels[0], angle_deg, "turn against first frame [°]", "#c0392b", JUMP_DEG)
+        _movement(panels[1], shift_mm, "shift against first frame [mm]", "#2463a8", JUMP_MM)
+        return _svg(figure)
+
+
+def _movement(panel: Any, values: Sequence[float], label: str, color: str, jump: float) -> None:
+    panel.plot(range(len(values)), values, "o-", ms=3, lw=1, color=color)
+    leaps = [i for i in range(1, len(values)) if abs(values[i] - values[i - 1]) > jump]
+    panel.plot(leaps, [values[i] for i in leaps], "o", ms=9, mfc="none", mec="black", label=f"jump > {jump:g}")
+    if leaps:
+        panel.legend(frameon=False)
+    panel.set(xlabel="frame", ylabel=label)
+    panel.set_ylim(bottom=0)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def error_chart(stacks: Sequence[StackError]) -> bytes:
+    """Rotation error of every stack, one column per subject, worst subject last; flips lie in the red band. SVG."""
+    worst: dict[str, float] = {}
+    for stack in stacks:
+        if stack.rotation_deg == stack.rotation_deg:
+            worst[stack.subject] = max(worst.get(stack.subject, 0.0), stack.rotation_deg)
+        else:
+            worst[stack.subject] = 181.0
+    order = sorted(worst, key=lambda subject: (worst[subject], subject))
+    column = {subject: index for index, subject in enumerate(order)}
+    with rc_context(STYLE):
+        figure = Figure(figsize=(max(4.0, min(0.45 * len(order) + 1.5, 12.0)), 3.4), layout="constrained")
+        FigureCanvasSVG(figure)
+        panel: Any = figure.subplots()
+        panel.axhspan(90, 180, color="#cf222e", alpha=0.10, lw=0)
+        panel.text(0.995, 0.98, "flips", color="#cf222e", ha="right", va="top", transform=panel.transAxes)
+        for limit in (10, 30):
+            panel.axhline(limit, color="#59636e", lw=0.8, ls=":")
+        for low, marker, name in ((False, "o", "ok"), (True, "^", "low confidence")):
+            points = [s for s in stacks if s.low_confidence is low and s.rotation_deg == s.rotation_deg]
+            if points:
+                panel.plot(
+                    [column[s.subject] for s in points],
+                    [s.rotation_deg for s in points],
+                    marker,
+                    ms=5,
+                    alpha=0.75,
+                    color="#9a6700" if low else "#2463a8",
+                    label=name,
+                    mec="none",
+                )
+        lost = [s for s in stacks if s.rotation_deg != s.rotation_deg]
+        if lost:
+            panel.plot([column[s.subject] for s in lost], [176] * len(lost), "x", color="black", label="no pose")
+        panel.set(ylabel="rotation error [°]", ylim=(0, 180), xlim=(-0.6, len(order) - 0.4), yticks=range(0, 181, 30))
+        panel.set_xticks(
+            range(len(order)), order, rotation=60 if len(order) > 4 else 0, ha="right" if len(order) > 4 else "center"
+        )
+        panel.legend(frameon=False, loc="upper left")
+        panel.spines[["top", "right"]].set_visible(False)
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
+    return buffer.getvalue()
