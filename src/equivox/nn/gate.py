@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,20 +30,21 @@ class Gate(nn.Module):
     even, odd
         Function of even and of odd scalars. An odd scalar needs an odd function (stays odd) or an even one (becomes
         even).
-    gate
-        Function of the gates.
+    gate, odd_gate
+        Function of even and of odd gates. An odd function of an odd gate flips the parity of what it scales.
     constants
         ``"exact"`` factors, the ``"published"`` Monte-Carlo ones (for imported weights), ``"none"``, or a mapping
         from function names.
-    gate_parity
-        ``-1`` takes odd scalars as gates: with an odd function the gated fields change parity.
+    irreps_gates
+        Blocks of degree 0 with as many copies as ``irreps_gated``; default: even scalars.
     bias
         Adds a learned bias (0 at first) to even scalars and even gates before their functions.
 
     Raises
     ------
     ConfigError
-        If a scalar block is not of degree 0, or a function does not fit a parity.
+        If scalars or gates are not of degree 0, gates and gated copies differ in number, or a function does not fit a
+        parity.
 
     Examples
     --------
@@ -58,33 +61,31 @@ class Gate(nn.Module):
         even: str = "relu",
         odd: str = "tanh",
         gate: str = "sigmoid",
+        odd_gate: str = "tanh",
         constants: Constants = "exact",
-        gate_parity: int = 1,
+        irreps_gates: IrrepsLike | None = None,
         bias: bool = False,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         scalars, gated = Irreps(irreps_scalars), Irreps(irreps_gated)
-        if any(irrep.degree for _, irrep in scalars):
-            raise ConfigError(f"a gate's scalars must have degree 0, got {scalars}; put {scalars} among the gated.")
-        so3 = (scalars + gated).is_so3
-        gate_irrep = Irrep(0, 0 if so3 else gate_parity)
-        gates = Irreps([(multiplicity, gate_irrep) for multiplicity, _ in gated])
+        if irreps_gates is None:
+            irreps_gates = [(multiplicity, Irrep(0, 0 if gated.is_so3 else 1)) for multiplicity, _ in gated]
+        gates, gated = _align(Irreps(irreps_gates), gated)
+        if any(irrep.degree for _, irrep in scalars + gates):
+            raise ConfigError(f"scalars and gates of a gate have degree 0, got {scalars} and {gates}.")
         self.irreps_scalars, self.irreps_gates, self.irreps_gated = scalars, gates, gated
-        self._scalar_functions = [odd if irrep.parity < 0 else even for _, irrep in scalars]
-        self._gate_function = gate
-        self._factors = {name: second_moment_constant(name, constants) for name in {even, odd, gate}}
-        flips = _output_parity(gate, gate_irrep) < 0
-        out_scalars = [
-            (multiplicity, Irrep(0, _output_parity(name, irrep)))
-            for (multiplicity, irrep), name in zip(scalars, self._scalar_functions, strict=True)
+        self._functions = [odd if irrep.parity < 0 else even for _, irrep in scalars]
+        self._functions += [odd_gate if irrep.parity < 0 else gate for _, irrep in gates]
+        self._factors = {name: second_moment_constant(name, constants) for name in set(self._functions)}
+        parities = [
+            _output_parity(name, irrep) for name, (_, irrep) in zip(self._functions, scalars + gates, strict=True)
         ]
-        out_gated = [
-            (multiplicity, Irrep(irrep.degree, -irrep.parity if flips else irrep.parity))
-            for multiplicity, irrep in gated
-        ]
-        self.irreps_out = Irreps([*out_scalars, *out_gated])
+        out = [(multiplicity, Irrep(0, parity)) for (multiplicity, _), parity in zip(scalars, parities, strict=False)]
+        for (multiplicity, irrep), parity in zip(gated, parities[len(scalars) :], strict=True):
+            out.append((multiplicity, Irrep(irrep.degree, irrep.parity * parity)))
+        self.irreps_out = Irreps(out).simplify()
         parts = scalars + gates + gated
         order = parts.sort_order()
         self.irreps_in = parts.sort().simplify()
@@ -102,13 +103,11 @@ class Gate(nn.Module):
         """Apply the gate; channels as in ``irreps_in`` and ``irreps_out``."""
         require_channels(field, self.irreps_in, "Gate", spatial=None)
         blocks = self._with_bias([field[:, part] for part in self._slices])
-        count = len(self.irreps_scalars)
-        pieces = [
-            self._activate(name, block) for name, block in zip(self._scalar_functions, blocks[:count], strict=True)
-        ]
-        gates, gated = blocks[count : count + len(self.irreps_gated)], blocks[count + len(self.irreps_gated) :]
-        for (multiplicity, irrep), opening, block in zip(self.irreps_gated, gates, gated, strict=True):
-            factor = self._activate(self._gate_function, opening)
+        count = len(self._functions)
+        active = [self._activate(name, block) for name, block in zip(self._functions, blocks[:count], strict=True)]
+        pieces = active[: len(self.irreps_scalars)]
+        gates = active[len(self.irreps_scalars) :]
+        for (multiplicity, irrep), factor, block in zip(self.irreps_gated, gates, blocks[count:], strict=True):
             if irrep.dimension == 1:
                 pieces.append(factor * block)
             else:
@@ -139,10 +138,19 @@ class Gate(nn.Module):
         return f"{self.irreps_in} -> {self.irreps_out}"
 
 
+def _align(gates: Irreps, gated: Irreps) -> tuple[Irreps, Irreps]:
+    """Split blocks so that gate block and gated block number n have equal multiplicity."""
+    if gates.multiplicity != gated.multiplicity:
+        raise ConfigError(f"{gates} are {gates.multiplicity} gates for {gated.multiplicity} fields {gated}.")
+    pairs: list[tuple[Irrep, Irrep]] = list(zip(gates.copies(), gated.copies(), strict=True))
+    runs = [(sum(1 for _ in run), pair) for pair, run in itertools.groupby(pairs)]
+    return Irreps([(n, gate) for n, (gate, _) in runs]), Irreps([(n, field) for n, (_, field) in runs])
+
+
 def _output_parity(function: str, irrep: Irrep) -> int:
     """Parity of ``function(scalar)``."""
     if irrep.parity >= 0:
-        return irrep.parity
+        return irrep.parity  # 0 for SO(3)
     parity = PARITY.get(function, 0)
     if parity == 0:
         raise ConfigError(
