@@ -250,7 +250,18 @@ def write_model_folder(
 
 
 def find_model(name_or_folder: str | Path) -> ModelFolder:
-    """Find a model by its name or read the folder given.
+    """Find a model by its name, or read the folder given: see :func:`locate_model`.
+
+    Raises
+    ------
+    ModelFolderError
+        If there is no such model, or its folder is broken.
+    """
+    return read_model_folder(locate_model(name_or_folder))
+
+
+def locate_model(name_or_folder: str | Path) -> Path:
+    """The folder of a model.
 
     A name (no separator in it) is looked up in ``EQUIVOX_HOME`` (default ``~/.local/share/equivox/models``), then among
     the models shipped in the package, and nowhere else: nothing is downloaded, and a folder of the working directory is
@@ -259,14 +270,14 @@ def find_model(name_or_folder: str | Path) -> ModelFolder:
     Raises
     ------
     ModelFolderError
-        If there is no such model (with the nearest name), or its folder is broken.
+        If no model has this name (with the nearest one).
     """
     if isinstance(name_or_folder, Path) or "/" in name_or_folder or os.sep in name_or_folder:
-        return read_model_folder(Path(name_or_folder).expanduser())
+        return Path(name_or_folder).expanduser()
     name = name_or_folder
     for home in model_homes():
         if name not in ("", ".", "..") and (home / name).is_dir():
-            return read_model_folder(home / name)
+            return home / name
     known = [folder.name for home in model_homes() for folder in _candidates(home)]
     hint = suggestion(name, known)
     if (Path(name) / CONFIG).is_file():
