@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from equivox.errors import GeometryError, InputError, MissingExtraError
@@ -92,6 +92,16 @@ class Scan:
                 f"{where} holds the same value {values.flat[0]:g} in every voxel; nothing can be seen in it."
             )
         return Volume(torch.from_numpy(values)[None], self.affine.clone(), name=self.name)
+
+    def labels(self, index: int = 0) -> Int[Tensor, "x y z"]:
+        """Read one frame of a label file, rounded to whole numbers; one label everywhere is fine here.
+
+        Raises
+        ------
+        InputError
+            If there is no such frame, the file is damaged, or a value is NaN or infinite.
+        """
+        return torch.from_numpy(self._values(index)).round().long()
 
     def _where(self, index: int) -> str:
         return f"{self.path}, frame {index}," if self.is_series else f"{self.path}"
