@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 import equivox
@@ -230,7 +230,7 @@ def write_model_folder(
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another folder.") from error
     try:
         (draft / CONFIG).write_text(text)
-        save_file(flat, draft / WEIGHTS, _metadata(digest))
+        (draft / WEIGHTS).write_bytes(_safetensors(flat, digest))
         (draft / CARD).write_text(card)
         (draft / CERTIFICATE).write_text(json.dumps(certificate, indent=2, sort_keys=True) + "\n")
         (draft / LICENSE).write_text(license_text)
@@ -326,8 +326,15 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _metadata(config_sha256: str) -> dict[str, str]:
-    return {"format": "pt", "equivox_version": equivox.__version__, "config_sha256": config_sha256}
+def _safetensors(tensors: Mapping[str, Tensor], config_sha256: str) -> bytes:
+    """A safetensors file whose metadata are sorted: the library writes them in random order."""
+    metadata = {"format": "pt", "equivox_version": equivox.__version__, "config_sha256": config_sha256}
+    raw = save(dict(tensors), metadata)
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(length)
+    return raw[:8] + text + raw[8 + length :]
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:

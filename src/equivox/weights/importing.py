@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import equivox
-from equivox.errors import ConfigError
+from equivox.errors import ConfigError, ModelFolderError
 from equivox.nets.pose import PoseNet
 from equivox.nets.unet import UNet
 from equivox.weights.certificate import certify_cube
