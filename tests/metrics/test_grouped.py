@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from equivox.errors import InputError
 from equivox.metrics.grouped import (
-    bootstrap_weights,
+    Resamples,
+    draw_groups,
     group_means,
     measure,
     weighted_mean,
@@ -43,7 +44,10 @@ def test_values_without_an_answer_are_left_out_and_not_counted_as_zero() -> None
 
 def test_the_bootstrap_draws_whole_groups() -> None:
     labels = ["a", "a", "b", "c", "c", "c"]
-    drawn = bootstrap_weights(labels, 200, generator=torch.Generator().manual_seed(0))
+    resamples = draw_groups(labels, 200, generator=torch.Generator().manual_seed(0))
+    drawn = resamples.distinct[resamples.which]
+    assert drawn.shape == (200, 6)
+    assert len(resamples.distinct) <= 10  # multisets of 3 out of 3
     assert torch.equal(drawn[:, 0], drawn[:, 1])
     assert torch.equal(drawn[:, 3], drawn[:, 5])
     assert bool((drawn[:, [0, 2, 3]].sum(1) == 3).all())  # as many groups as there are
@@ -53,7 +57,7 @@ def test_the_bootstrap_draws_whole_groups() -> None:
 def test_interval_of_a_mean_over_independent_items_has_the_textbook_width() -> None:
     draw = torch.Generator().manual_seed(1)
     values = torch.randn(400, generator=draw, dtype=torch.float64)
-    drawn = bootstrap_weights(list(range(400)), 4000, generator=draw)
+    drawn = draw_groups(list(range(400)), 4000, generator=draw)
     measured = measure(values, weighted_mean, drawn)
     assert measured.high - measured.low == pytest.approx(2 * 1.96 * float(values.std()) / 20, rel=0.06)
     assert measured.low < measured.value < measured.high
@@ -62,18 +66,20 @@ def test_interval_of_a_mean_over_independent_items_has_the_textbook_width() -> N
 def test_grouping_widens_the_interval_when_a_group_repeats_one_value() -> None:
     draw = torch.Generator().manual_seed(2)
     values = torch.randn(20, generator=draw, dtype=torch.float64).repeat_interleave(10)
-    alone = measure(values, weighted_mean, bootstrap_weights(list(range(200)), 2000, generator=draw))
+    alone = measure(values, weighted_mean, draw_groups(list(range(200)), 2000, generator=draw))
     labels = [index // 10 for index in range(200)]
-    grouped = measure(values, weighted_mean, bootstrap_weights(labels, 2000, generator=draw))
+    grouped = measure(values, weighted_mean, draw_groups(labels, 2000, generator=draw))
     assert grouped.high - grouped.low > 2.5 * (alone.high - alone.low)  # sqrt(10) = 3.2
 
 
 def test_nothing_measured_is_said_as_none() -> None:
     values = torch.full((3,), torch.nan, dtype=torch.float64)
-    measured = measure(values, weighted_mean, torch.ones(5, 3, dtype=torch.float64))
+    measured = measure(
+        values, weighted_mean, Resamples(torch.ones(1, 3, dtype=torch.float64), torch.zeros(5, dtype=torch.int64))
+    )
     assert measured.as_dict() == {"value": None, "low": None, "high": None}
 
 
 def test_zero_resamples_are_refused() -> None:
     with pytest.raises(InputError, match="at least 1 resample"):
-        bootstrap_weights(["a"], 0, generator=torch.Generator())
+        draw_groups(["a"], 0, generator=torch.Generator())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from equivox.errors import InputError
@@ -53,20 +53,30 @@ def group_means(values: Float[Tensor, "count"], labels: Sequence[Hashable]) -> F
     return total / torch.where(count > 0, count, torch.nan)
 
 
-def bootstrap_weights(
-    labels: Sequence[Hashable], resamples: int, *, generator: torch.Generator
-) -> Float[Tensor, "resamples count"]:
-    """How often each item appears when its groups are drawn with replacement, as many as there are.
+@dataclass(frozen=True, slots=True)
+class Resamples:
+    """Draws of a bootstrap: few groups give few distinct draws, so each is computed once and counted often."""
 
-    Returns float64 whole numbers; all items of one group share their number.
-    """
+    distinct: Float[Tensor, "distinct count"]
+    """How often each item appears in each distinct draw (whole numbers)."""
+    which: Int[Tensor, "resamples"]
+    """Which distinct draw each resample is."""
+
+    def columns(self, items: Int[Tensor, "chosen"]) -> Resamples:
+        """The same draws for some of the items."""
+        return Resamples(self.distinct[:, items], self.which)
+
+
+def draw_groups(labels: Sequence[Hashable], resamples: int, *, generator: torch.Generator) -> Resamples:
+    """Draw whole groups with replacement, as many as there are; all items of one group share their number."""
     if resamples < 1:
         raise InputError(f"the bootstrap needs at least 1 resample, got {resamples}; 10000 is usual.")
-    distinct, position = positions_in_groups(labels)
-    drawn = torch.randint(len(distinct), (resamples, len(distinct)), generator=generator)
-    times = torch.zeros(resamples, len(distinct), dtype=torch.float64)
+    names, position = positions_in_groups(labels)
+    drawn = torch.randint(max(len(names), 1), (resamples, len(names)), generator=generator)
+    times = torch.zeros(resamples, len(names), dtype=torch.float64)
     times.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
-    return times[:, position]
+    distinct, which = times.unique(dim=0, return_inverse=True)
+    return Resamples(distinct[:, position], which)
 
 
 def weighted_mean(values: Float[Tensor, "count"], weights: Float[Tensor, "*draws count"]) -> Float[Tensor, "*draws"]:
@@ -101,15 +111,13 @@ def weighted_median(values: Float[Tensor, "count"], weights: Float[Tensor, "*dra
     return weighted_quantile(values, weights, 0.5)
 
 
-def measure(
-    values: Float[Tensor, "count"], statistic: Statistic, resampled: Float[Tensor, "resamples count"]
-) -> Measured:
-    """A statistic of ``values`` and its interval over the draws of :func:`bootstrap_weights`."""
+def measure(values: Float[Tensor, "count"], statistic: Statistic, resamples: Resamples) -> Measured:
+    """A statistic of ``values`` and its interval over the draws of :func:`draw_groups`."""
     if values.numel() == 0:
         return Measured(torch.nan, torch.nan, torch.nan)
     values = values.double()
     value = float(statistic(values, torch.ones_like(values)))
-    draws = statistic(values, resampled)
+    draws = statistic(values, resamples.distinct)[resamples.which]
     draws = draws[~draws.isnan()]
     if draws.numel() == 0:
         return Measured(value, torch.nan, torch.nan)

@@ -25,7 +25,7 @@ from equivox.geometry.rotations import (
 from equivox.metrics.grouped import (
     Measured,
     Statistic,
-    bootstrap_weights,
+    draw_groups,
     group_means,
     measure,
     weighted_mean,
@@ -234,13 +234,13 @@ def summarize_errors(
     if not len(errors) == len(subjects) == len(groups):
         raise ValueError(f"{len(errors)} errors, {len(subjects)} subjects, {len(groups)} groups: expected equal counts")
     per_stack = {name: (values, statistic) for name, values, statistic in _columns(errors)}
-    drawn = bootstrap_weights(groups, resamples, generator=generator) if len(errors) else torch.zeros(resamples, 0)
+    drawn = draw_groups(groups, resamples, generator=generator)
 
     first = {subject: index for index, subject in reversed(list(enumerate(subjects)))}
     subject_rows = torch.tensor([first[s] for s in dict.fromkeys(subjects)], dtype=torch.int64)
     by_stack = {name: measure(values, statistic, drawn) for name, (values, statistic) in per_stack.items()}
     by_subject = {
-        name: measure(group_means(values, subjects), statistic, drawn[:, subject_rows])
+        name: measure(group_means(values, subjects), statistic, drawn.columns(subject_rows))
         for name, (values, statistic) in per_stack.items()
     }
     return PoseSummary(

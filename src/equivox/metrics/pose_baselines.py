@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Float
@@ -20,26 +20,57 @@ MEASURED_AXES = (1, 0, 2)
 
 
 @dataclass(frozen=True, slots=True)
-class UniformRotationErrors:
-    """Error of a predictor that draws its rotation uniformly from SO(3), exact: density ``(1 - cos w) / pi``."""
+class BaselineNumbers:
+    """Rotation errors of a method that one should beat, over stacks."""
 
+    stacks: int | None
+    """How many; None for an exact distribution."""
     mean_deg: float
     median_deg: float
     p95_deg: float
+    share_below_10_deg: float
+    share_below_20_deg: float
+    share_below_30_deg: float
+    share_flipped: float
 
-    @staticmethod
-    def share_below(angle_deg: float) -> float:
-        """Probability that the error is below an angle: ``(w - sin w) / pi``."""
-        angle = math.radians(min(max(angle_deg, 0.0), 180.0))
-        return (angle - math.sin(angle)) / math.pi
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Rounded to 4 decimals."""
+        return {key: value if value is None else round(value, 4) for key, value in asdict(self).items()}
 
 
-def uniform_rotation_errors() -> UniformRotationErrors:
-    """Mean (126.5), median (132.3) and 95th percentile of the angle between a uniform rotation and any fixed one."""
-    return UniformRotationErrors(
+def baseline_numbers(rotation_deg: Float[Tensor, "count"]) -> BaselineNumbers:
+    """Summary of errors [degrees], none of them NaN, at least one."""
+    angle = rotation_deg.double()
+    below_10, below_20, below_30 = (float((angle < limit).double().mean()) for limit in (10.0, 20.0, 30.0))
+    return BaselineNumbers(
+        stacks=angle.numel(),
+        mean_deg=float(angle.mean()),
+        median_deg=float(angle.quantile(0.5)),
+        p95_deg=float(angle.quantile(0.95)),
+        share_below_10_deg=below_10,
+        share_below_20_deg=below_20,
+        share_below_30_deg=below_30,
+        share_flipped=float((angle > 90.0).double().mean()),
+    )
+
+
+def uniform_rotation_share_below(angle_deg: float) -> float:
+    """Probability that a rotation uniform on SO(3) is within an angle of any fixed one: ``(w - sin w) / pi``."""
+    angle = math.radians(min(max(angle_deg, 0.0), 180.0))
+    return (angle - math.sin(angle)) / math.pi
+
+
+def uniform_rotation_numbers() -> BaselineNumbers:
+    """Errors of a predictor that draws uniformly from SO(3), exact: mean 126.5, median 132.3 degrees."""
+    return BaselineNumbers(
+        stacks=None,
         mean_deg=90.0 + math.degrees(2.0 / math.pi),
         median_deg=_uniform_quantile(0.5),
         p95_deg=_uniform_quantile(0.95),
+        share_below_10_deg=uniform_rotation_share_below(10.0),
+        share_below_20_deg=uniform_rotation_share_below(20.0),
+        share_below_30_deg=uniform_rotation_share_below(30.0),
+        share_flipped=1.0 - uniform_rotation_share_below(90.0),
     )
 
 
@@ -47,7 +78,7 @@ def _uniform_quantile(share: float) -> float:
     low, high = 0.0, 180.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if UniformRotationErrors.share_below(middle) < share else (low, middle)
+        low, high = (middle, high) if uniform_rotation_share_below(middle) < share else (low, middle)
     return (low + high) / 2
 
 

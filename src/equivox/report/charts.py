@@ -66,7 +66,7 @@ def error_chart(stacks: Sequence[StackError]) -> bytes:
         FigureCanvasSVG(figure)
         panel: Any = figure.subplots()
         panel.axhspan(90, 180, color="#cf222e", alpha=0.10, lw=0)
-        panel.text(0.995, 0.98, "flips", color="#cf222e", ha="right", va="top", transform=panel.transAxes)
+        panel.text(0.005, 92, "flips", color="#cf222e", va="bottom", transform=panel.get_yaxis_transform())
         for limit in (10, 30):
             panel.axhline(limit, color="#59636e", lw=0.8, ls=":")
         for low, marker, name in ((False, "o", "ok"), (True, "^", "low confidence")):
