@@ -63,7 +63,7 @@ def run_on_cluster(
             for index, item in items
         }
         try:
-            for future in dask.as_completed(list(futures)):
+            for future in dask.as_completed(list(futures), loop=client.loop):
                 problem = future.exception()
                 if isinstance(problem, _StateError):
                     raise pickle.loads(problem.args[0])
