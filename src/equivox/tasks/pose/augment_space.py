@@ -6,15 +6,17 @@ at ``p`` is the old one at ``M^-1 p``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as functional
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from equivox.geometry.rotations import random_rotations, rotation_about
 from equivox.run.seeds import draw_uniform
+from equivox.tasks.pose.published_grid import MARGIN, bounding_box
 
 Outside = Literal["border", "minimum", "zeros"]
 """What lies beyond the outer voxel edges: the nearest voxel, the image's minimum, or 0."""
@@ -69,8 +71,9 @@ def warp(
     *,
     interpolation: Literal["linear", "nearest"] = "linear",
     outside: Outside = "border",
-) -> Shaped[Tensor, "channel x y z"]:
-    """Move the content by ``matrix`` (voxels, about the grid's centre) and keep the grid.
+    shape: Sequence[int] | None = None,
+) -> Shaped[Tensor, "channel x2 y2 z2"]:
+    """Move the content by ``matrix``, in voxels about the grid's centre.
 
     Parameters
     ----------
@@ -83,14 +86,66 @@ def warp(
     outside
         See :data:`Outside`. ``"border"`` smears the outermost plane of a tight crop: warp before cropping instead
         (:func:`turned_crop`).
+    shape
+        Grid of the result, about the same centre; by default that of ``image``. What was outside comes in.
     """
-    shape = image.shape[1:]
-    center = (torch.tensor(shape, dtype=torch.float64) - 1) / 2
+    center = (torch.tensor(image.shape[1:], dtype=torch.float64) - 1) / 2
     back = torch.linalg.inv(matrix.double())
-    axes = [torch.arange(size, dtype=torch.float64) for size in shape]
-    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) - center
-    index = grid @ back[:3, :3].mT + (back[:3, 3] + center)
+    index = _centered_grid(shape or image.shape[1:]) @ back[:3, :3].mT + (back[:3, 3] + center)
     return interpolate(image, index, interpolation=interpolation, outside=outside)
+
+
+def turned_crop(
+    image: Float[Tensor, "channel x y z"],
+    mask: Bool[Tensor, "x y z"],
+    rotation: Float[Tensor, "3 3"],
+    *,
+    size: int,
+    shift_voxels: Float[Tensor, "3"] | None = None,
+) -> tuple[Float[Tensor, "channel size size size"], Bool[Tensor, "size size size"], float]:
+    """Turn the object, then cut the cube around it, in one interpolation from the full volume.
+
+    The same as turning the whole volume about the object and cropping it as inference does
+    (:func:`equivox.tasks.pose.published_grid.centered_cube`, the case without rotation): a cube always, centred
+    on the box of the turned mask, whose mean extent (last index minus first) is 0.6 of the cube's side. Around the
+    object it shows what the volume holds; only where the volume itself ends is its outermost plane continued, as at
+    inference, and never that of the crop.
+
+    Parameters
+    ----------
+    image
+        Whole volume; zeros around what was imaged count as padding.
+    mask
+        The object; not empty.
+    rotation
+        Content at ``q`` (from the object's centre) moves to ``rotation q``.
+    size
+        Voxels along each side of the cube.
+    shift_voxels
+        Move the content by so many voxels of the cube.
+
+    Returns
+    -------
+    Image (linear), mask (nearest), and the size of a voxel of the cube in voxels of ``image``.
+
+    Raises
+    ------
+    InputError
+        If image or mask are empty.
+    """
+    imaged, box = bounding_box((image != 0).any(0)), bounding_box(mask)
+    center = torch.tensor([(low + high - 1) / 2 for low, high in zip(box.start, box.stop, strict=True)]).double()
+    turned = (mask.nonzero().double() - center) @ rotation.double().mT
+    low, high = turned.amin(0), turned.amax(0)
+    step = max(float((high - low).mean()), 1.0) / MARGIN / size
+    place = _centered_grid([size] * 3) * step + (low + high) / 2
+    if shift_voxels is not None:
+        place = place - shift_voxels.double() * step
+    index = place @ rotation.double() + center  # rows: R^T p
+    start = torch.tensor(imaged.start, dtype=torch.float64)
+    crop = interpolate(image[:, *imaged.slices], index - start, outside="border")
+    inside = interpolate(mask[None], index, interpolation="nearest", outside="zeros")
+    return crop, inside[0], step
 
 
 def interpolate(
@@ -114,3 +169,9 @@ def interpolate(
     inside = ((index >= -0.5) & (index <= size - 0.5)).all(-1)
     fill = image.amin() if outside == "minimum" else torch.zeros((), dtype=image.dtype)
     return torch.where(inside, values, fill)
+
+
+def _centered_grid(shape: Sequence[int]) -> Float[Tensor, "x y z 3"]:
+    """Voxel positions of a grid from its centre, in voxels."""
+    axes = [torch.arange(size, dtype=torch.float64) - (size - 1) / 2 for size in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
