@@ -11,7 +11,7 @@ from torch import Tensor
 
 from equivox.geometry.rotations import rotation_from_vector
 from equivox.simulate.config import HeadSimulation
-from equivox.simulate.fields import chance, gaussian_fields, normal, uniform, unit_vectors
+from equivox.simulate.fields import chance, gaussian_fields, length, normal, uniform, unit_vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +84,19 @@ def acquire(
     count = image.shape[0]
     about = (points_mm - center_mm[:, :, None]) / 60.0
     image = image * _shading(about, brain, config=config, generator=generator)
-    gain_sd = (uniform(count, math.log(config.slice_gain_sd[0]), math.log(config.slice_gain_sd[1]), generator=generator)).exp()
+    gain_sd = (
+        uniform(count, math.log(config.slice_gain_sd[0]), math.log(config.slice_gain_sd[1]), generator=generator)
+    ).exp()
     table = 1 + gain_sd * torch.randn(count, 256, generator=generator)
     number = (slices.position(points_mm) + 128).round().long().clamp(0, 255)
     drop = uniform(count, 0.88, 1.05, generator=generator)
     image = image * table.gather(1, number) * (1 + second_pass * (drop - 1))
     for _ in range(2):
-        spot = center_mm / 60.0 + unit_vectors(count, generator=generator) * uniform(count, 0.5, 1.0, generator=generator)
-        radius = uniform(count, 8, 20, generator=generator) / 60.0
-        hole = torch.exp(-0.5 * ((points_mm / 60.0 - spot[:, :, None]).norm(dim=1) / radius) ** 2)
+        spot = center_mm / 60.0 + unit_vectors(count, generator=generator) * uniform(
+            count, 0.5, 1.0, generator=generator
+        )
+        radius = uniform(count, 8.0, 20.0, generator=generator) / 60.0
+        hole = torch.exp(-0.5 * (length(points_mm / 60.0 - spot[:, :, None]) / radius) ** 2)
         deep = chance(count, config.dropout, generator=generator) * uniform(count, 0.2, 0.8, generator=generator)
         image = image * (1 - deep * hole)
     # the noise of a 3 mm stack, seen on this grid: white plus a part that resampling has smeared
@@ -110,7 +114,11 @@ def acquire(
 
 
 def _shading(
-    about: Float[Tensor, "count 3 points"], brain: Float[Tensor, "count points"], *, config: HeadSimulation, generator: torch.Generator
+    about: Float[Tensor, "count 3 points"],
+    brain: Float[Tensor, "count points"],
+    *,
+    config: HeadSimulation,
+    generator: torch.Generator,
 ) -> Float[Tensor, "count points"]:
     """Smooth coil shading: log-quadratic, with a drawn 95/5 ratio inside the brain and mean 1 there."""
     count = about.shape[0]

@@ -13,7 +13,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class HeadAnatomy:
-    """Fetal brains on one common grid in the head frame (frame A: x right, y anterior, z superior; origin = brain centre).
+    """Fetal brains on one common grid in the head frame.
+
+    Frame A: x right, y anterior, z superior; the origin is the brain's centre.
 
     Every brain is scaled to ``REFERENCE_VOLUME_ML``; the simulator rescales.
 

@@ -25,11 +25,11 @@ class HeadSimulation:
     warp_sigma_mm: Range = (12.0, 25.0)
     pitch_sd_deg: float = 3.0
     """Play between the brain template and the landmark frame."""
-    wild_contrast: float = 0.2
+    wild_contrast: float = 0.15
     """Share of samples whose tissue intensities are drawn without realism."""
     template_contrast: float = 0.45
     """Share of the other samples that blend the template's T2 contrast in."""
-    texture_sd: Range = (0.05, 0.2)
+    texture_sd: Range = (0.02, 0.14)
     edge_mm: Range = (0.8, 1.4)
     """Logistic scale of tissue edges: in-plane blur, slice profile and resampling together."""
     eye_center_mm: tuple[float, float, float] = (16.9, 38.8, -22.4)
@@ -38,6 +38,10 @@ class HeadSimulation:
     skull_mm: Range = (3.0, 5.0)
     scalp_mm: Range = (2.0, 5.0)
     neck_tilt_sd_deg: float = 15.0
+    skull_base: float = 0.85
+    """Share of samples with the dark ridges of the skull base (sphenoid wings, petrous bones) between the lobes."""
+    falx: float = 0.7
+    """Share of samples with a dark mid-line above the brain's centre."""
     limbs: int = 3
     """Most limbs near the head; each is there with probability 0.5."""
     fluid_share: Range = (0.03, 0.5)

@@ -12,9 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def uniform(
-    count: int, low: float, high: float, *, generator: torch.Generator
-) -> Float[Tensor, "count 1"]:
+def uniform(count: int, low: float, high: float, *, generator: torch.Generator) -> Float[Tensor, "count 1"]:
     """Column of independent draws from U(low, high): one per sample."""
     return low + (high - low) * torch.rand(count, 1, generator=generator)
 
@@ -35,8 +33,12 @@ def unit_vectors(count: int, *, generator: torch.Generator) -> Float[Tensor, "co
 
 
 def gaussian_fields(
-    count: int, channels: int, shape: tuple[int, int, int], sigma_voxels: Float[Tensor, "count channels"],
-    *, generator: torch.Generator,
+    count: int,
+    channels: int,
+    shape: tuple[int, int, int],
+    sigma_voxels: Float[Tensor, "count channels"],
+    *,
+    generator: torch.Generator,
 ) -> Float[Tensor, "count channels points"]:
     """Gaussian random fields of unit variance: white noise under an isotropic Gaussian of SD ``sigma_voxels``.
 
@@ -54,23 +56,33 @@ def gaussian_fields(
     return field / field.std(-1, keepdim=True).clamp_min(1e-6)
 
 
-def soft_inside(distance_mm: Float[Tensor, "count points"], edge_mm: float) -> Float[Tensor, "count points"]:
+def soft_inside(
+    distance_mm: Float[Tensor, "count points"], edge_mm: float | Float[Tensor, "count 1"]
+) -> Float[Tensor, "count points"]:
     """1 well inside, 0 well outside, 1/2 on the surface; ``edge_mm`` is the logistic scale (the image's blur)."""
-    return torch.sigmoid(distance_mm * (-1.0 / edge_mm))
+    return torch.sigmoid(-distance_mm / edge_mm)
+
+
+def length(vectors: Float[Tensor, "count component points"]) -> Float[Tensor, "count points"]:
+    """Euclidean length over the middle axis (torch's norm is some ten times slower along a strided axis)."""
+    square = vectors[:, 0] * vectors[:, 0]
+    for component in range(1, vectors.shape[1]):
+        square.addcmul_(vectors[:, component], vectors[:, component])
+    return square.sqrt_()
 
 
 def sphere(
     points_mm: Float[Tensor, "count 3 points"], center_mm: Float[Tensor, "count 3"], radius_mm: Float[Tensor, "count 1"]
 ) -> Float[Tensor, "count points"]:
     """Signed distance to a sphere."""
-    return (points_mm - center_mm[:, :, None]).norm(dim=1) - radius_mm
+    return length(points_mm - center_mm[:, :, None]) - radius_mm
 
 
 def ellipsoid(
     points_mm: Float[Tensor, "count 3 points"], center_mm: Float[Tensor, "count 3"], semi_mm: Float[Tensor, "count 3"]
 ) -> Float[Tensor, "count points"]:
     """Approximate signed distance to an axis-aligned ellipsoid (exact on the surface, scaled by the mean semi-axis)."""
-    level = ((points_mm - center_mm[:, :, None]) / semi_mm[:, :, None]).norm(dim=1)
+    level = length((points_mm - center_mm[:, :, None]) / semi_mm[:, :, None])
     return (level - 1.0) * semi_mm.mean(1, keepdim=True)
 
 
@@ -87,7 +99,7 @@ def tube(
     along = (relative * direction[:, :, None]).sum(1).clamp_min(0.0)
     along = torch.minimum(along, length_mm)
     radius = radius_start_mm + (radius_end_mm - radius_start_mm) * along / length_mm
-    return (relative - along[:, None] * direction[:, :, None]).norm(dim=1) - radius
+    return length(relative - along[:, None] * direction[:, :, None]) - radius
 
 
 def blend(

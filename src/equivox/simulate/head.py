@@ -1,7 +1,7 @@
 """Simulated echo-planar stacks of fetal heads, in batches, on any isotropic grid.
 
-A head is painted in its own frame (frame A: x right, y anterior, z superior, origin at the brain's centre) at the grid's
-points, so one evaluation of the scene at every voxel makes the image: nothing is rotated by interpolation. Not a model
+A head is painted in its own frame (frame A: x right, y anterior, z superior, origin at the brain's centre) at the
+grid's points, so one evaluation of the scene at every voxel makes the image: nothing is rotated by interpolation. Not a model
 of physics: the ranges cover what real stacks show, and more.
 """
 
@@ -20,8 +20,8 @@ from equivox.geometry.rotations import random_rotations, rotation_from_vector
 from equivox.simulate.acquisition import acquire, draw_slices, head_points
 from equivox.simulate.anatomy import REFERENCE_VOLUME_ML, HeadAnatomy
 from equivox.simulate.config import HeadSimulation
-from equivox.simulate.fields import blend, chance, gaussian_fields, normal, soft_inside, sphere, uniform
-from equivox.simulate.head_parts import face, limbs, trunk
+from equivox.simulate.fields import blend, chance, gaussian_fields, length, normal, soft_inside, sphere, uniform
+from equivox.simulate.head_parts import face, limbs, skull_base, trunk
 from equivox.simulate.surroundings import paint_surroundings
 
 _Painter = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -77,7 +77,9 @@ def simulate_heads(
     rotation = random_rotations(count, generator=generator, dtype=torch.float32)
     center = config.center_jitter_mm * (2 * torch.rand(count, 3, generator=generator) - 1)
     volume = _brain_volume(count, config, generator)
-    size = (volume / REFERENCE_VOLUME_ML) ** (1 / 3) * normal(count, config.crop_scale_log_sd, generator=generator).exp()
+    size = (volume / REFERENCE_VOLUME_ML) ** (1 / 3) * normal(
+        count, config.crop_scale_log_sd, generator=generator
+    ).exp()
     slices = draw_slices(count, config=config, generator=generator)
     head, second_pass = head_points(points, rotation, center, slices, config=config, generator=generator)
     edge = uniform(count, *config.edge_mm, generator=generator)
@@ -126,7 +128,9 @@ class _Scene:
         points = points + warp * uniform(self.count, *config.warp_rms_mm, generator=draw)[:, :, None] / math.sqrt(3)
         stretch = config.anisotropy_log_sd * torch.randn(self.count, 3, generator=draw)
         self.points = points * torch.exp(stretch.mean(1, keepdim=True) - stretch)[:, :, None]
-        texture = gaussian_fields(self.count, 2, shape, (torch.tensor([[3.0, 6.0]]) / voxel_mm).expand(self.count, -1), generator=draw)
+        texture = gaussian_fields(
+            self.count, 2, shape, (torch.tensor([[3.0, 6.0]]) / voxel_mm).expand(self.count, -1), generator=draw
+        )
         self.texture = texture * uniform(self.count, *config.texture_sd, generator=draw)[:, :, None]
         self.wild = chance(self.count, config.wild_contrast, generator=draw)
 
@@ -139,16 +143,20 @@ class _Scene:
         """Signed distance and intensity of a drawn template at the points."""
         draw, config, anatomy = self.generator, self.config, self.anatomy
         chosen = torch.randint(len(anatomy), (self.count,), generator=draw)
-        tissues = anatomy.tissues[chosen]
-        spread = torch.exp(0.12 * torch.randn(self.count, tissues.shape[1], generator=draw))
+        tissue_count = len(anatomy.tissue_names)
+        spread = torch.exp(0.12 * torch.randn(self.count, tissue_count, generator=draw))
         for name, low, high in (("ventricles", 0.8, 1.5), ("extra_axial", 0.6, 1.5)):
             spread[:, anatomy.tissue_names.index(name)] = uniform(self.count, low, high, generator=draw)[:, 0]
         wild = 0.2 + 1.8 * torch.rand(spread.shape, generator=draw)
         spread = spread + self.wild * (wild - spread)
         plain = chance(self.count, 0.2, generator=draw) * (1 - self.wild)
         spread = spread + plain * (1 - spread)
-        intensity = torch.einsum("ntxyz,nt->nxyz", tissues, spread)
-        share = (chance(self.count, config.template_contrast, generator=draw) * (1 - self.wild) * (1 - plain))[:, :, None, None]
+        tissues = [anatomy.tissues[brain].flatten(1) for brain in chosen.tolist()]
+        intensity = torch.stack([part @ maps for part, maps in zip(spread, tissues, strict=True)])
+        intensity = intensity.unflatten(1, anatomy.tissues.shape[-3:])
+        share = (chance(self.count, config.template_contrast, generator=draw) * (1 - self.wild) * (1 - plain))[
+            :, :, None, None
+        ]
         share = share * uniform(self.count, 0.2, 0.8, generator=draw)[:, :, None, None]
         intensity = intensity + share * (anatomy.intensity[chosen] * 0.9 + 0.1 - intensity)
         pitch = torch.zeros(self.count, 3)
@@ -158,7 +166,7 @@ class _Scene:
         where = (turned / half).permute(0, 2, 1).flip(-1)[:, :, None, None]
         maps = torch.stack([anatomy.signed_distance_mm[chosen], intensity], 1)
         sampled = functional.grid_sample(maps, where, align_corners=True, padding_mode="border")[:, :, :, 0, 0]
-        beyond = (turned - turned.clamp(-half, half)).norm(dim=1)
+        beyond = length(turned - turned.clamp(-half, half))
         return sampled[:, 0] + beyond, sampled[:, 1]
 
     def head_surface(self) -> tuple[Tensor, _Painter]:
@@ -167,13 +175,14 @@ class _Scene:
         distance, intensity = self._brain_maps()
         # templates of this cohort have a small, low cerebellum: most heads get a fuller posterior fossa
         fossa = torch.tensor([0.0, -27.0, -22.0]) + 2.0 * torch.randn(self.count, 3, generator=draw)
-        bulge = ((points - fossa[:, :, None]) / torch.tensor([23.0, 15.0, 14.0])[:, None]).norm(dim=1)
+        bulge = length((points - fossa[:, :, None]) / torch.tensor([23.0, 15.0, 14.0])[:, None])
         bulge = (bulge - 1.0) * 15.0 + 100.0 * (1 - chance(self.count, 0.7, generator=draw))
         distance = torch.minimum(distance, bulge)
         gap = uniform(self.count, 0.0, 1.8, generator=draw)
         skull = gap + uniform(self.count, *config.skull_mm, generator=draw)
         scalp = skull + uniform(self.count, *config.scalp_mm, generator=draw)
         face_parts = face(points, config, draw)
+        ridges = skull_base(points, config, draw)
         body, spine = trunk(points, config, draw)
         arms = limbs(points, self.size, config, draw)
         surface = torch.minimum(distance - scalp, torch.minimum(face_parts.distance, body))
@@ -187,12 +196,19 @@ class _Scene:
             image = blend(image, soft_inside(spine, edge), self._value(0.5, 1.5))
             image = blend(image, soft_inside(face_parts.distance, edge), self._value(0.2, 0.55) * grain)
             for blob in face_parts.blobs:
-                image = blend(image, soft_inside(blob, edge) * soft_inside(face_parts.distance, edge), self._value(0.05, 1.0))
+                image = blend(
+                    image, soft_inside(blob, edge) * soft_inside(face_parts.distance, edge), self._value(0.05, 1.0)
+                )
             image = blend(image, soft_inside(distance - scalp, edge), self._value(0.3, 0.7))
             image = blend(image, soft_inside(distance - skull, edge), self._value(0.1, 0.4))
             image = blend(image, soft_inside(distance - gap, edge), self._value(0.5, 0.9))
             brain = soft_inside(distance, edge)
             image = blend(image, brain, intensity * torch.exp(self.texture.sum(1) / math.sqrt(2)))
+            groove = uniform(self.count, 0.8, 2.0, generator=draw)
+            falx = chance(self.count, config.falx, generator=draw) * uniform(self.count, 0.1, 0.6, generator=draw)
+            line = soft_inside(points[:, 0].abs() - groove, edge) * soft_inside(8.0 - points[:, 2], 3.0) * brain
+            image = image * (1 - falx * line)
+            image = blend(image, soft_inside(ridges, edge) * soft_inside(distance - skull, edge), self._value(0.1, 0.5))
             eyes = torch.zeros_like(image)
             one_dark = chance(self.count, 0.15, generator=draw)
             left_dark = chance(self.count, 0.5, generator=draw)

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from equivox.geometry.rotations import random_rotations
 from equivox.simulate.config import HeadSimulation
-from equivox.simulate.fields import blend, chance, ellipsoid, gaussian_fields, soft_inside, uniform, unit_vectors
+from equivox.simulate.fields import (
+    blend,
+    chance,
+    ellipsoid,
+    gaussian_fields,
+    length,
+    soft_inside,
+    uniform,
+    unit_vectors,
+)
 
 
 def paint_surroundings(
@@ -64,7 +73,9 @@ def paint_surroundings(
     threshold = _upper_quantile(level, near, share)
     pocket = torch.sigmoid((level - threshold) * 6.0)
     # some fluid shows a thin film around the whole fetus
-    film = chance(count, 0.4, generator=generator) * soft_inside(fetus_mm - uniform(count, 2, 10, generator=generator), 1.5)
+    film = chance(count, 0.4, generator=generator) * soft_inside(
+        fetus_mm - uniform(count, 2.0, 10.0, generator=generator), 1.5
+    )
     fluid = torch.maximum(pocket, film) * soft_inside(uterus, 2.0)
     bright = uniform(count, 1.0, 2.2, generator=generator) * torch.exp(0.1 * fields[:, 2] + 0.06 * fields[:, 0])
     image = blend(image, fluid, bright)
@@ -77,19 +88,25 @@ def _uterus(
     """Signed distance to the uterine cavity: a rough, randomly turned ellipsoid that holds the head."""
     count = about.shape[0]
     turn = random_rotations(count, generator=generator, dtype=torch.float32)
-    semi = torch.cat([uniform(count, *r, generator=generator) for r in ((85, 130), (70, 100), (90, 140))], 1)
+    semi = torch.cat(
+        [uniform(count, *r, generator=generator) for r in ((85.0, 130.0), (70.0, 100.0), (90.0, 140.0))], 1
+    )
     offset = 40 * (2 * torch.rand(count, 3, generator=generator) - 1)
     return ellipsoid(turn @ about, offset, semi) + 4.0 * rough
 
 
 def _paint_decoys(
-    image: Float[Tensor, "count points"], about: Float[Tensor, "count 3 points"], edge: Tensor, *, generator: torch.Generator
+    image: Float[Tensor, "count points"],
+    about: Float[Tensor, "count 3 points"],
+    edge: Tensor,
+    *,
+    generator: torch.Generator,
 ) -> Float[Tensor, "count points"]:
     """Bladder, bowel, vertebrae: ellipsoids of any brightness, 60 to 190 mm from the head."""
     count = about.shape[0]
     for _ in range(4):
-        center = unit_vectors(count, generator=generator) * uniform(count, 60, 190, generator=generator)
-        semi = torch.cat([uniform(count, 8, 45, generator=generator) for _ in range(3)], 1)
+        center = unit_vectors(count, generator=generator) * uniform(count, 60.0, 190.0, generator=generator)
+        semi = torch.cat([uniform(count, 8.0, 45.0, generator=generator) for _ in range(3)], 1)
         inside = soft_inside(ellipsoid(about, center, semi), 2.0) * chance(count, 0.6, generator=generator)
         image = blend(image, inside, uniform(count, 0.0, 2.3, generator=generator))
     return image
@@ -106,29 +123,37 @@ def _paint_placenta(
     """A slab on one side of the uterine wall."""
     count = about.shape[0]
     side = (about * unit_vectors(count, generator=generator)[:, :, None]).sum(1)
-    cap = soft_inside(uniform(count, 20, 80, generator=generator) - side, 4.0)
-    slab = soft_inside(uterus, 2.0) * soft_inside(-uterus - uniform(count, 15, 40, generator=generator), 2.0)
+    cap = soft_inside(uniform(count, 20.0, 80.0, generator=generator) - side, 4.0)
+    slab = soft_inside(uterus, 2.0) * soft_inside(-uterus - uniform(count, 15.0, 40.0, generator=generator), 2.0)
     value = uniform(count, 0.6, 1.4, generator=generator) * torch.exp(0.12 * rough)
     return blend(image, cap * slab * chance(count, 0.7, generator=generator), value)
 
 
 def _paint_fat_and_air(
-    image: Float[Tensor, "count points"], about: Float[Tensor, "count 3 points"], *, config: HeadSimulation, generator: torch.Generator
+    image: Float[Tensor, "count points"],
+    about: Float[Tensor, "count 3 points"],
+    *,
+    config: HeadSimulation,
+    generator: torch.Generator,
 ) -> Float[Tensor, "count points"]:
     """The mother's body is an elliptic cylinder of random direction; fat brightens towards the skin, air is dark."""
     count = about.shape[0]
     turn = random_rotations(count, generator=generator, dtype=torch.float32)[:, :2]
-    semi = torch.cat([uniform(count, 150, 210, generator=generator), uniform(count, 105, 160, generator=generator)], 1)
+    semi = torch.cat(
+        [uniform(count, 150.0, 210.0, generator=generator), uniform(count, 105.0, 160.0, generator=generator)], 1
+    )
     angle = uniform(count, 0.0, 6.2832, generator=generator)
     reach = uniform(count, 0.0, 0.42, generator=generator).sqrt()
     offset = semi * reach * torch.cat([angle.cos(), angle.sin()], 1)
-    level = ((turn @ about + offset[:, :, None]) / semi[:, :, None]).norm(dim=1)
+    level = length((turn @ about + offset[:, :, None]) / semi[:, :, None])
     body = (level - 1) * semi.mean(1, keepdim=True)
-    fat_mm = uniform(count, 8, 25, generator=generator)
+    fat_mm = uniform(count, 8.0, 25.0, generator=generator)
     depth = (-body / 40.0).clamp_min(0.0)
     bright = uniform(count, 0.4, 2.0, generator=generator).exp() * torch.exp(-depth * 1.5)
     present = chance(count, config.air, generator=generator)
-    image = blend(image, present * soft_inside(-body - fat_mm, 2.0), bright * uniform(count, 0.3, 1.2, generator=generator))
+    image = blend(
+        image, present * soft_inside(-body - fat_mm, 2.0), bright * uniform(count, 0.3, 1.2, generator=generator)
+    )
     return image * (1 - present * soft_inside(-body, 1.5))
 
 

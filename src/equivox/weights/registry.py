@@ -15,6 +15,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "unet": "equivox.nets.unet:UNet",
     "pose_net": "equivox.nets.pose:PoseNet",
     "finder": "equivox.nets.finder:FinderNet",
+    "head_pose": "equivox.nets.head_pose:HeadPoseNet",
 }
 """Name in ``config.json`` -> module and class. The class's parameters are the fields that the file may hold."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy
@@ -18,7 +19,14 @@ from equivox.errors import InputError
 from equivox.simulate.anatomy import REFERENCE_VOLUME_ML, HeadAnatomy
 
 TISSUES = (
-    "white", "ventricles", "cerebellum", "extra_axial", "cortex", "deep_grey", "brainstem", "corpus_callosum",
+    "white",
+    "ventricles",
+    "cerebellum",
+    "extra_axial",
+    "cortex",
+    "deep_grey",
+    "brainstem",
+    "corpus_callosum",
 )
 """Names of the templates' labels 1 to 8."""
 
@@ -37,7 +45,9 @@ def load_head_anatomy(
     ages = [int(match.group(1)) for path in paths if (match := re.search(r"_ga(\d+)_", path.name))]
     chosen = [(age, path) for age, path in zip(ages, paths, strict=True) if age >= youngest_weeks]
     if not chosen:
-        raise InputError(f"{folder} holds no template named sba_ga<week>_…_seg.nii.gz of {youngest_weeks} weeks or more.")
+        raise InputError(
+            f"{folder} holds no template named sba_ga<week>_…_seg.nii.gz of {youngest_weeks} weeks or more."
+        )
     brains = [_on_grid(path, voxel_size_mm, size) for _, path in chosen]
     distance, intensity, tissues = (torch.from_numpy(numpy.stack(part)) for part in zip(*brains, strict=True))
     return HeadAnatomy(
@@ -52,9 +62,10 @@ def load_head_anatomy(
 
 def _on_grid(path: Path, voxel_size_mm: float, size: int) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     """Signed distance, relative intensity, tissue maps of one template on the head frame's grid (x, y, z)."""
-    label_image = nibabel.load(path)
+    label_image: Any = nibabel.load(path)
     labels = numpy.asarray(label_image.dataobj).astype(numpy.int16)
-    t2 = numpy.asarray(nibabel.load(str(path).replace("_seg.", "_t2.")).dataobj).astype(numpy.float32)
+    t2_image: Any = nibabel.load(str(path).replace("_seg.", "_t2."))
+    t2 = numpy.asarray(t2_image.dataobj).astype(numpy.float32)
     affine = label_image.affine
     template_mm = float(abs(numpy.linalg.det(affine[:3, :3])) ** (1 / 3))
     brain = ndimage.binary_fill_holes(labels > 0)
@@ -71,7 +82,9 @@ def _on_grid(path: Path, voxel_size_mm: float, size: int) -> tuple[numpy.ndarray
 
     def sampled(image: numpy.ndarray, blur: float, mode: str = "nearest") -> numpy.ndarray:
         smooth = ndimage.gaussian_filter(image.astype(numpy.float32), blur)
-        return ndimage.map_coordinates(smooth, index, order=1, mode=mode).reshape(size, size, size).astype(numpy.float32)
+        return (
+            ndimage.map_coordinates(smooth, index, order=1, mode=mode).reshape(size, size, size).astype(numpy.float32)
+        )
 
     bound = numpy.asarray(labels.shape)[:, None] - 1
     outside_mm = numpy.linalg.norm(index - numpy.clip(index, 0, bound), axis=0).reshape(size, size, size) * template_mm

@@ -1,0 +1,169 @@
+"""Our own pose estimator: find the head, crop it by its centre and size, read its rotation from many views."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from equivox.errors import ModelFolderError
+from equivox.geometry.rotations import Pose
+from equivox.geometry.space import Volume
+from equivox.tasks.pose.estimate import PoseEstimate
+from equivox.tasks.pose.locate import Candidate, Location, locate_head, locate_in_mask
+from equivox.tasks.pose.rotate import Answer, CropConfig, answer_confidence, find_rotation, head_cube
+from equivox.weights.folder import ModelFolder, read_model_folder
+from equivox.weights.registry import suggestion
+
+PLAUSIBLE_VOLUME_ML = (60.0, 700.0)
+"""Brain volumes outside are clipped before they set the size of the crop, and reported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSettings:
+    """How the networks of a model folder are used; stored in its ``settings``."""
+
+    crop: CropConfig = field(default_factory=CropConfig)
+    views: int = 12
+    """Random views that the rotation is averaged over."""
+    confidence_weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Intercept, per degree of spread, per unit of the smallest singular value; fitted to held-out stacks."""
+    least_confidence: float = 0.5
+    """Below this a pose is called ``low_confidence``."""
+    least_valid_share: float = 0.6
+    """Below this share of the head's ball inside the field of view a pose is called ``low_confidence``."""
+
+
+class HeadEstimator:
+    """Pose of a fetal head in a volume of any orientation, handedness and voxel size.
+
+    Parameters
+    ----------
+    networks
+        ``"locate"`` (and ``"segment"`` if there is one) find the head; every other (``"rotate"``, …) gives its
+        rotation, and their answers are averaged.
+    settings
+        Crop, views and confidence.
+    device
+        Where the networks run.
+
+    Raises
+    ------
+    ModelFolderError
+        If no network for the rotation, or none for the localisation, is there.
+    """
+
+    def __init__(
+        self, networks: Mapping[str, nn.Module], settings: HeadSettings, device: torch.device | str = "cpu"
+    ) -> None:
+        self.settings = settings
+        self.device = torch.device(device)
+        moved = {name: network.to(self.device).eval() for name, network in networks.items()}
+        self.finders = {name: network for name, network in moved.items() if name in ("locate", "segment")}
+        self.rotators = [network for name, network in sorted(moved.items()) if name not in self.finders]
+        if "locate" not in self.finders or not self.rotators:
+            raise ModelFolderError(
+                f"a head model needs a network 'locate' and one or more for the rotation; got {sorted(networks)}."
+            )
+
+    @classmethod
+    def from_folder(cls, model_folder: ModelFolder | Path, device: torch.device | str = "cpu") -> HeadEstimator:
+        """Build the estimator of a model folder whose behaviour is ``"equivox"``.
+
+        Raises
+        ------
+        ModelFolderError
+            If the folder is broken or its settings are not known to this version.
+        """
+        folder = model_folder if isinstance(model_folder, ModelFolder) else read_model_folder(model_folder)
+        return cls(folder.networks(), read_settings(folder.config.get("settings", {}), where=folder.path), device)
+
+    def estimate(self, volume: Volume, *, mask: Volume | None = None) -> PoseEstimate:
+        """Find the head and its pose; see :class:`equivox.tasks.pose.estimate.Estimator`.
+
+        A given ``mask`` (the brain) replaces the localisation.
+        """
+        begin = time.perf_counter()
+        location = self._locate(volume) if mask is None else locate_in_mask(mask, like=volume)
+        if not location.candidates:
+            reason = location.reason or "Nothing in the volume looks like a fetal brain."
+            return PoseEstimate(status="no_object", reason=reason, seconds=time.perf_counter() - begin)
+        candidate = location.candidates[0]
+        warnings = []
+        low, high = PLAUSIBLE_VOLUME_ML
+        size_ml = min(max(candidate.mask_volume_ml, low), high)
+        if size_ml != candidate.mask_volume_ml:
+            warnings.append(
+                f"The mask holds {candidate.mask_volume_ml:.0f} mL, not a fetal brain's volume; the crop was sized for "
+                f"{size_ml:.0f} mL."
+            )
+        cube, valid = head_cube(volume, candidate.center_mm)
+        answer = find_rotation(self.rotators, cube, valid, size_ml, self.settings.crop, views=self.settings.views)
+        confidence = answer_confidence(answer, self.settings.confidence_weights)
+        return self._report(volume, candidate, answer, confidence, _share_seen(cube, valid), warnings, begin)
+
+    def _locate(self, volume: Volume) -> Location:
+        """Find the head; the finder works where its networks are."""
+        return locate_head(self.finders, volume.to(self.device))
+
+    def _report(
+        self, volume: Volume, candidate: Candidate, answer: Answer, confidence: float, seen: float,
+        warnings: list[str], begin: float,
+    ) -> PoseEstimate:  # fmt: skip
+        """Put the result together and say why it is doubtful, if it is."""
+        reasons = []
+        if confidence < self.settings.least_confidence:
+            reasons.append(
+                f"the views disagree by {answer.spread_deg:.0f} degrees or the axes are poorly determined "
+                f"(confidence {confidence:.2f})"
+            )
+        if seen < self.settings.least_valid_share:
+            reasons.append(f"only {100 * seen:.0f} % of the head lies inside the field of view")
+        mask = candidate.mask.to("cpu")
+        if mask.shape != volume.shape or not torch.equal(mask.affine, volume.affine):
+            mask = mask.resample(volume.affine, volume.shape)
+        return PoseEstimate(
+            status="low_confidence" if reasons else "ok",
+            reason="; ".join(reasons)[:1].upper() + "; ".join(reasons)[1:] + "." if reasons else "",
+            world_from_head=Pose(answer.rotation, candidate.center_mm.double().cpu(), source="head", target="world"),
+            confidence=confidence,
+            mask=Volume((mask.data > 0.5).float(), volume.affine, volume.name),
+            mask_volume_ml=candidate.mask_volume_ml,
+            singular_values=answer.singular_values,
+            spread_deg=answer.spread_deg,
+            warnings=tuple(warnings),
+            seconds=time.perf_counter() - begin,
+            details={"localisation_score": candidate.score, "share_in_field_of_view": seen},
+        )
+
+
+def read_settings(settings: Mapping[str, Any], *, where: Path) -> HeadSettings:
+    """Settings of a model folder, with every key checked.
+
+    Raises
+    ------
+    ModelFolderError
+        If a key is unknown.
+    """
+    known = [part.name for part in fields(HeadSettings)]
+    crop_known = [part.name for part in fields(CropConfig)]
+    crop = dict(settings.get("crop", {}))
+    for key, names in [*((key, known) for key in settings), *((key, crop_known) for key in crop)]:
+        if key not in names:
+            raise ModelFolderError(f"{where}: settings hold the unknown key {key!r}{suggestion(key, names)}.")
+    rest: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items() if key != "crop"
+    }
+    return HeadSettings(crop=CropConfig(**crop), **rest)
+
+
+def _share_seen(cube: torch.Tensor, valid: torch.Tensor) -> float:
+    """Share of a 50 mm ball about the centre that the field of view holds."""
+    axis = (torch.arange(cube.shape[-1]) - (cube.shape[-1] - 1) / 2) * 3.0
+    ball = axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2 < 50.0**2
+    return float(valid[0, ball].mean())
