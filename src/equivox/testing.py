@@ -91,7 +91,7 @@ class BandLimitedField:
         self,
         shape: Sequence[int],
         *,
-        voxel_size_mm: float | Sequence[float] = 1.0,
+        voxel_size_mm: float | Sequence[float | int] = 1.0,
         rotation: Float[Tensor, "3 3"] | None = None,
     ) -> Float[Tensor, "batch channel x y z"]:
         """Values on a grid centred on the origin, of the field or of the field turned by ``rotation``."""
@@ -139,7 +139,7 @@ def equivariance_error(
     batch: int = 8,
     width_mm: float = 2.0,
     spread_mm: float = 4.0,
-    voxel_size_mm: float | Sequence[float] = 1.0,
+    voxel_size_mm: float | Sequence[float | int] = 1.0,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
 ) -> Float[Tensor, "rotation"]:

@@ -32,7 +32,7 @@ class TapGrid:
     voxel_size_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @classmethod
-    def for_size(cls, size: int | Sequence[int], voxel_size_mm: float | Sequence[float] = 1.0) -> TapGrid:
+    def for_size(cls, size: int | Sequence[int], voxel_size_mm: float | Sequence[float | int] = 1.0) -> TapGrid:
         """Taps of a kernel that spans ``size`` voxels of the finest axis, and the same length in mm along the others.
 
         An axis with steps ``h`` gets ``2 floor(size h_min / 2 / h) + 1`` taps (e3pose 5.5); three sizes are taken as

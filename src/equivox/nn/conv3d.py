@@ -88,7 +88,7 @@ class SteerableConv3d(nn.Module):
         irreps_out: IrrepsLike,
         kernel_size: int | Sequence[int] = 5,
         *,
-        voxel_size_mm: float | Sequence[float] = 1.0,
+        voxel_size_mm: float | Sequence[float | int] = 1.0,
         radial: RadialFamily | None = None,
         lmax: int | None = None,
         stride: int = 1,
