@@ -69,7 +69,6 @@ app = App(
     help_epilogue="Every command also takes --debug, which shows where an error arose.",
     help_format="plaintext",
     version=__version__,
-    group_commands=KNOW,
     suppress_keyboard_interrupt=False,
 )
 app["--help"].group = app["--version"].group = (Group("Options", sort_key=3),)
@@ -95,7 +94,8 @@ def main(arguments: Sequence[str]) -> int:
     is also one JSON document on stdout.
     """
     options, debug = _take_debug(arguments)
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.DEBUG if debug else logging.WARNING)
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    logging.getLogger("equivox").setLevel(logging.DEBUG if debug else logging.WARNING)  # others' debugging is not ours
     try:
         code = app(options, exit_on_error=False, print_error=False, result_action="return_int_as_exit_code_else_zero")
         sys.stdout.flush()

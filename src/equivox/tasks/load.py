@@ -6,7 +6,7 @@ import importlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -87,7 +87,9 @@ class PoseModel:
             return PoseEstimate("failed", reason=str(error))
 
 
-def load_model(name_or_folder: str | Path, device: str = "cpu") -> PoseModel:
+def load_model(
+    name_or_folder: str | Path, device: str = "cpu", *, behaviour: Literal["published", "mended"] | None = None
+) -> PoseModel:
     """Load a model by the name of its folder or by a path; nothing is downloaded.
 
     Parameters
@@ -97,6 +99,8 @@ def load_model(name_or_folder: str | Path, device: str = "cpu") -> PoseModel:
         come with the package; a path needs a separator in it (``./model``).
     device
         ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    behaviour
+        For an imported model, instead of the folder's own; ignored for models of our own kind, which have one.
 
     Raises
     ------
@@ -104,16 +108,17 @@ def load_model(name_or_folder: str | Path, device: str = "cpu") -> PoseModel:
         If the model is missing, broken, or of a task or behaviour that this version does not know.
     """
     folder = find_model(name_or_folder)
-    task, behaviour = folder.config["task"], folder.config["behaviour"]
+    task, kind = folder.config["task"], folder.config["behaviour"]
     if task != "pose":
         raise ModelFolderError(f"{folder.path} holds a model for the task {task!r}; this version can load: pose.")
-    target = POSE_ESTIMATORS.get(behaviour)
+    target = POSE_ESTIMATORS.get(kind)
     if target is None:
         known = ", ".join(POSE_ESTIMATORS)
-        raise ModelFolderError(f"{folder.path} has the behaviour {behaviour!r}; this version knows {known}.")
+        raise ModelFolderError(f"{folder.path} has the behaviour {kind!r}; this version knows {known}.")
     module, _, name = target.partition(":")
     constructor: Any = getattr(importlib.import_module(module), name)
-    return PoseModel(folder, constructor.from_folder(folder, device), device)
+    choice = {} if behaviour is None or kind == "equivox" else {"behaviour": behaviour}
+    return PoseModel(folder, constructor.from_folder(folder, device, **choice), device)
 
 
 def load_volume(path: Path | str) -> Volume:

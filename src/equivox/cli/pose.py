@@ -1,0 +1,233 @@
+"""``equivox pose``: where a head lies in 3D and 4D scans, and how far from the truth."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from equivox.cli.options import Output, Run
+
+if TYPE_CHECKING:
+    from equivox.tasks.pose.predict import InputOutcome, PredictRun
+
+DEFAULT_MODEL = "fetal-head-epi"
+"""As in ``tasks/pose/config.py``, which imports no torch itself but lies in a room whose neighbours do."""
+_FLAG = Parameter(negative="")
+
+app = App(
+    name="pose",
+    help="Position and orientation of a head (or another object) in 3D and 4D scans.",
+    help_format="plaintext",
+)
+app.command("equivox.cli.pose_train:app", name="train", help="Train a segmentation or a rotation network.")
+
+
+@app.command
+def predict(
+    inputs: list[str],
+    /,
+    *,
+    out: Path,
+    model: str = DEFAULT_MODEL,
+    mask: str | None = None,
+    write_mask: Annotated[bool, _FLAG] = False,
+    write_aligned: Annotated[bool, _FLAG] = False,
+    transform_format: Literal["itk", "lta", "fsl", "json"] = "itk",
+    reference: str | None = None,
+    frame: Literal["world", "voxel"] | None = None,
+    direction: Literal["canonical-to-input", "input-to-canonical"] = "canonical-to-input",
+    published: Annotated[bool, _FLAG] = False,
+    report: bool = True,
+    viewer: Literal["first", "all", "none"] = "first",
+    run: Run | None = None,
+) -> int:
+    """Find the pose of the head in every scan.
+
+    Writes poses.csv, poses.json, a 4x4 matrix and a transform per scan (or per frame of a series), run.json and
+    report.html. World is RAS+, units are mm and degrees. For research; not a medical device.
+
+    For example:
+
+    equivox pose predict scan.nii.gz --out poses
+
+    equivox pose predict "bids/sub-*/anat/*_T2w.nii.gz" --out poses --workers 4 --json > poses.json
+
+    Parameters
+    ----------
+    inputs
+        NIfTI or MGH files, folders, globs in quotes, or a BIDS root; 3D volumes and 4D series.
+    out
+        Output folder.
+    model
+        Name or folder of a model.
+    mask
+        Mask of the head, or a folder with one per scan (STEM_mask.nii.gz); skips the localisation.
+    write_mask
+        Write the mask of what was found.
+    write_aligned
+        Write each scan resliced into the head's own axes.
+    transform_format
+        File type of the transform: ITK .tfm, FreeSurfer .lta, FSL .mat or our .json.
+    reference
+        Grid in the head's frame for lta, fsl and aligned volumes; a cube of 160 mm by default.
+    frame
+        What the 4x4 in STEM_pose.npy maps to: world mm (default), or voxel indices (default with --published).
+    direction
+        Which way the written 4x4 and transform map points.
+    published
+        The original's behaviour and matrix, for imported checkpoints.
+    report
+        Write report.html.
+    viewer
+        Interactive viewers: for the first ten scans, all, or none.
+    run
+        How the work is run.
+    """
+    from equivox.tasks.pose.config import PredictConfig
+    from equivox.tasks.pose.predict import RunChoice, predict_poses
+
+    options = run or Run()
+    config = PredictConfig(
+        model=model, mask=mask, transform_format=transform_format, reference=reference, frame=frame,
+        direction=direction, published=published, write_mask=write_mask, write_aligned=write_aligned, report=report,
+        viewer=viewer,
+    )  # fmt: skip
+    choice = RunChoice(
+        device=options.device, workers=options.workers, threads=options.threads, scheduler=options.scheduler,
+        resume=options.resume, overwrite=options.overwrite,
+    )  # fmt: skip
+    finished = predict_poses(
+        inputs, out, config, choice, command=sys.argv, progress=None if options.quiet else print_outcome
+    )
+    if options.json:
+        print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
+    if not options.quiet:
+        print_closing(finished)
+    return finished.exit_code
+
+
+@app.command
+def evaluate(
+    predicted: Path,
+    truth: Path,
+    /,
+    *,
+    out: Path | None = None,
+    masks: Path | None = None,
+    consistency: Annotated[bool, _FLAG] = False,
+    model: str = DEFAULT_MODEL,
+    scans: Path | None = None,
+    random_rotations: int = 20,
+    resamples: int = 10_000,
+    seed: int = 0,
+    device: str = "auto",
+    output: Output | None = None,
+) -> int:
+    """Compare predicted poses with true ones.
+
+    Geodesic errors per stack and per subject, raw and after removal of one constant offset, bootstrap intervals over
+    subjects, strata, flips, baselines. Writes evaluation.json, evaluation_errors.csv and evaluation.html.
+
+    For example:
+
+    equivox pose evaluate poses truth.csv
+
+    equivox pose evaluate poses truth.csv --consistency --out evaluation --json
+
+    Parameters
+    ----------
+    predicted
+        A poses.csv, or the folder that holds it.
+    truth
+        Table of true poses: columns of a poses.csv, or id, file, qx, qy, qz, qw, tx, ty, tz and any others.
+    out
+        Output folder; by default that of the predicted table.
+    masks
+        Folder with STEM_mask.nii.gz for the mask baseline; by default that of the predicted table.
+    consistency
+        Also ask the model itself about every scan: turned, halved, cropped otherwise, mirrored. Takes long.
+    model
+        Model that --consistency asks.
+    scans
+        Folder of the scans for --consistency; by default the paths in the predicted table.
+    random_rotations
+        Random rotations per scan for --consistency.
+    resamples
+        Draws of the bootstrap.
+    seed
+        Seed of everything random.
+    device
+        For --consistency: auto, cpu, cuda, cuda:N or mps.
+    output
+        How the command speaks.
+    """
+    from equivox.formats.atomic import require_absent
+    from equivox.tasks.pose.config import EvaluateConfig
+    from equivox.tasks.pose.evaluate import ERRORS_NAME, JSON_NAME, PAGE_NAME, evaluate_poses, write_evaluation
+    from equivox.tasks.pose.evaluate_page import flip_lines, render_evaluation, summary_lines, unmatched_lines
+
+    speak = output or Output()
+    place = out or (predicted if predicted.is_dir() else predicted.parent)
+    require_absent([place / name for name in (JSON_NAME, ERRORS_NAME, PAGE_NAME)], overwrite=speak.overwrite)
+    config = EvaluateConfig(
+        predicted=predicted, truth=truth, masks=masks, resamples=resamples, seed=seed, consistency=consistency,
+        model=model, scans=scans, random_rotations=random_rotations,
+    )  # fmt: skip
+    check = None
+    if consistency:
+        from equivox.tasks.pose.evaluate_consistency import consistency_check
+
+        check = consistency_check(config, device=device, progress=None if speak.quiet else _print_consistency)
+    evaluation = evaluate_poses(config, consistency=check)
+    paths = write_evaluation(evaluation, place, page=render_evaluation(evaluation), overwrite=speak.overwrite)
+    if speak.json:
+        document = {**evaluation.as_dict(), "files": [str(path) for path in paths]}
+        print(json_format.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join([*summary_lines(evaluation), *flip_lines(evaluation)]))
+    if not speak.quiet:
+        lines = [*unmatched_lines(evaluation.unmatched), *evaluation.notes, f"page: {place / PAGE_NAME}"]
+        print("\n".join(lines), file=sys.stderr)
+    return 0
+
+
+def print_outcome(done: int, total: int, outcome: InputOutcome) -> None:
+    """One line on stderr per finished input."""
+    rows = outcome.rows()
+    first = next((row for row in rows if row.world_from_head is not None), rows[0])
+    counter = f"[{done}/{total}]"
+    state = "kept" if outcome.resumed else first.status
+    line = f"{counter} {outcome.scan.path.name}  {state}"
+    if first.world_from_head is not None:
+        x, y, z = first.world_from_head.translation_mm.tolist()
+        line += f"  confidence {first.confidence:.2f}  centre ({x:.1f}, {y:.1f}, {z:.1f}) mm"
+        line += f"  mask {first.mask_volume_ml:.0f} mL  {sum(row.seconds for row in rows):.1f} s"
+    if len(rows) > 1:
+        line += f"  {sum(row.world_from_head is not None for row in rows)} of {len(rows)} frames"
+    if first.reason and first.world_from_head is not None:
+        line += f"  {first.reason}"
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_closing(finished: PredictRun) -> None:
+    """What was run, where the results are, what has no pose; on stderr."""
+    rows = finished.rows
+    lost = [row for row in rows if row.world_from_head is None]
+    lines = [f"model {finished.model['name']}, device {finished.device.device} ({finished.device.reason})"]
+    lines += [f"note: {text}" for text in finished.warnings[:10]]
+    if lost:
+        lines.append(f"without a pose: {len(lost)} of {len(rows)}")
+        lines += [f"  {row.input}{f', frame {row.frame}' if row.frame else ''}: {row.reason}" for row in lost[:20]]
+    page = finished.out / "report.html"
+    lines.append(
+        f"{'page' if finished.config.report else 'results'}: {page if finished.config.report else finished.out}"
+    )
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _print_consistency(done: int, total: int, name: str) -> None:
+    print(f"[{done}/{total}] asked the model about {name}", file=sys.stderr, flush=True)

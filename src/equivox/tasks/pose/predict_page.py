@@ -1,0 +1,130 @@
+"""The report page of `equivox pose predict`, from what is on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from equivox.formats.poses import PoseRow as TableRow
+from equivox.geometry.rotations import geodesic_angle
+from equivox.report.page import Failure, InputSection, Picture, PoseRow, as_data_uri, render_pose_page
+from equivox.tasks.pose.predict import InputOutcome, PredictRun
+
+PANEL_WORDS = {"scan": "plane of the scanner through the head", "head": "plane of the head's own frame"}
+
+
+def render_report(run: PredictRun) -> str:
+    """HTML of ``report.html``: the pictures that the run's markers name are put into the page."""
+    names = _short_names([outcome.scan.path for outcome in run.outcomes])
+    rows = []
+    sections = []
+    failures = []
+    for number, (outcome, name) in enumerate(zip(run.outcomes, names, strict=True), start=1):
+        anchor = f"input-{number}"
+        for row in outcome.rows():
+            pose = row.world_from_head
+            rows.append(
+                PoseRow(
+                    name=name,
+                    anchor=anchor,
+                    frame=row.frame,
+                    status=row.status,
+                    confidence=row.confidence,
+                    euler_deg=None if pose is None else _three(pose.euler_xyz_deg()),
+                    center_mm=None if pose is None else _three(pose.translation_mm),
+                    mask_volume_ml=row.mask_volume_ml,
+                    seconds=row.seconds,
+                )
+            )
+            if pose is None:
+                frame = f", frame {row.frame}" if len(outcome.rows()) > 1 else ""
+                failures.append(Failure(f"{name}{frame}", row.reason))
+        sections.append(_section(run, outcome, name, anchor))
+    count = len(run.outcomes)
+    return render_pose_page(
+        subtitle=f"{count} input{'s' if count != 1 else ''}, model {run.model['name']}, device {run.device.device}",
+        facts=(("model", f"{run.model['name']} ({run.model['sha256'][:8]})"), ("device", str(run.device.device))),
+        rows=rows,
+        inputs=sections,
+        failures=failures,
+    )
+
+
+def _section(run: PredictRun, outcome: InputOutcome, name: str, anchor: str) -> InputSection:
+    rows = outcome.rows()
+    posed = [row for row in rows if row.world_from_head is not None]
+    shown = (posed or rows)[0]
+    result = outcome.result
+    pictures: dict[str, list[Picture]] = {"scan": [], "head": []}
+    for kind, caption, file in () if result is None else result.pictures:
+        uri = as_data_uri((run.out / file).read_bytes(), "image/webp")
+        pictures[kind].append(Picture(uri, caption, f"{caption} {PANEL_WORDS[kind]}"))
+    part = f", frame {shown.frame}" if len(rows) > 1 else ""
+    statuses = {row.status for row in rows}
+    status = shown.status if len(statuses) == 1 else next(s for s in _WORST if s in statuses)
+    reason = shown.reason
+    if len(rows) > 1:
+        reason = f"{len(posed)} of {len(rows)} frames have a pose." + (f" {shown.reason}" if shown.reason else "")
+    return InputSection(
+        name=name,
+        anchor=anchor,
+        status=status,
+        reason=reason,
+        confidence=shown.confidence if posed else None,
+        warnings=() if result is None else result.warnings,
+        scan_title=("In the scanner" if posed else "The scan, where no head was found") + part,
+        scan_pictures=tuple(pictures["scan"]),
+        head_title=f"Turned upright by the pose{part}",
+        head_pictures=tuple(pictures["head"]),
+        chart=_movement(rows) if len(posed) > 1 and len(rows) > 1 else None,
+        links=_links(outcome),
+    )
+
+
+_WORST = ("failed", "no_object", "low_confidence", "ok")
+
+
+def _movement(rows: Sequence[TableRow]) -> str:
+    from equivox.report.charts import movement_chart
+
+    first = next(row.world_from_head for row in rows if row.world_from_head is not None)
+    angles, shifts = [], []
+    for row in rows:
+        pose = row.world_from_head
+        if pose is None:
+            angles.append(math.nan)
+            shifts.append(math.nan)
+            continue
+        angles.append(math.degrees(float(geodesic_angle(first.rotation[None], pose.rotation[None])[0])))
+        shifts.append(float((pose.translation_mm - first.translation_mm).norm()))
+    return as_data_uri(movement_chart(angles, shifts), "image/svg+xml")
+
+
+def _links(outcome: InputOutcome) -> tuple[tuple[str, str], ...]:
+    """Files of the input, relative to the page; a long series' transforms are left to the folder."""
+    if outcome.result is None:
+        return ()
+    words = {"_pose.npy": "4×4 matrix", "_mask.nii.gz": "mask", "_aligned.nii.gz": "aligned volume"}
+    links: list[tuple[str, str]] = []
+    for name in outcome.result.files:
+        if name.startswith("viewer/"):
+            links.insert(0, ("open the interactive viewer", name))
+        elif not name.startswith("pictures/"):
+            transform = f"transform (.{name.rsplit('.', 1)[-1]})"
+            label = next((word for ending, word in words.items() if name.endswith(ending)), transform)
+            links.append((label, name))
+    return tuple(links[:6])
+
+
+def _short_names(paths: list[Path]) -> list[str]:
+    """File names, or whole paths where two names are equal."""
+    names = [path.name for path in paths]
+    return [path.name if names.count(path.name) == 1 else path.as_posix() for path in paths]
+
+
+def _three(values: torch.Tensor) -> tuple[float, float, float]:
+    x, y, z = values.double().tolist()
+    return x, y, z

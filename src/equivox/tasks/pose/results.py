@@ -1,0 +1,171 @@
+"""What is kept of every input: one JSON file, written last, that says what was found and which files are whole.
+
+``DIR/items/<stem>.json`` is the marker that `--resume` trusts: the input's checksum, a digest of everything that
+decides the result (options, model, version), and the checksum of every file written for the input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from equivox.formats.atomic import TEMPORARY_PREFIX, write_json
+from equivox.formats.poses import PoseRow
+from equivox.geometry.rotations import Pose
+from equivox.run.record import file_sha256
+
+SCHEMA = "equivox.pose.item/1"
+ITEMS = "items"
+
+
+@dataclass(frozen=True)
+class InputResult:
+    """Everything that is known about one input after it was worked on.
+
+    Parameters
+    ----------
+    input
+        The path as the user gave it.
+    stem
+        What its files begin with.
+    input_sha256
+        Checksum of the input's bytes.
+    digest
+        Of everything that decides the result.
+    frames
+        One table per frame: what :meth:`PoseEstimate.as_dict` gives, and ``frame``.
+    files
+        Name relative to the output folder -> checksum.
+    warnings
+        Sentences about what had to be assumed.
+    pictures
+        For the page: (kind, caption, file) in order.
+    """
+
+    input: str
+    stem: str
+    input_sha256: str
+    digest: str
+    frames: tuple[Mapping[str, Any], ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    pictures: tuple[tuple[str, str, str], ...] = ()
+
+    def pose_rows(self) -> list[PoseRow]:
+        """Rows of ``poses.csv``, one per frame."""
+        return [
+            PoseRow(
+                input=self.input,
+                frame=int(frame["frame"]),
+                status=str(frame["status"]),
+                reason=str(frame["reason"]),
+                world_from_head=pose_of(frame),
+                confidence=float(frame["confidence"]),
+                mask_volume_ml=float(frame["mask_volume_ml"]),
+                seconds=float(frame["seconds"]),
+            )
+            for frame in self.frames
+        ]
+
+    def write(self, out: Path) -> None:
+        """Write the marker; call this last."""
+        document = {
+            "schema": SCHEMA,
+            "input": self.input,
+            "stem": self.stem,
+            "input_sha256": self.input_sha256,
+            "digest": self.digest,
+            "frames": [dict(frame) for frame in self.frames],
+            "files": dict(sorted(self.files.items())),
+            "warnings": list(self.warnings),
+            "pictures": [list(picture) for picture in self.pictures],
+        }
+        write_json(marker_path(out, self.stem), document)
+
+
+def pose_of(frame: Mapping[str, Any]) -> Pose | None:
+    """The pose in a frame's table, None where there is none."""
+    matrix = frame["world_from_head"]
+    if matrix is None:
+        return None
+    return Pose.from_matrix(torch.tensor(matrix, dtype=torch.float64), source="head", target="world")
+
+
+def marker_path(out: Path, stem: str) -> Path:
+    """Where the marker of an input lies."""
+    return out / ITEMS / f"{stem}.json"
+
+
+def read_result(out: Path, stem: str) -> InputResult | None:
+    """The marker of an input, or None if it is missing or cannot be read as one."""
+    try:
+        found = json.loads(marker_path(out, stem).read_text(encoding="utf-8"))
+        if found["schema"] != SCHEMA:
+            return None
+        return InputResult(
+            input=str(found["input"]),
+            stem=str(found["stem"]),
+            input_sha256=str(found["input_sha256"]),
+            digest=str(found["digest"]),
+            frames=tuple(found["frames"]),
+            files={str(name): str(digest) for name, digest in found["files"].items()},
+            warnings=tuple(str(text) for text in found["warnings"]),
+            pictures=tuple((str(a), str(b), str(c)) for a, b, c in found["pictures"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def whole_result(out: Path, stem: str, source: Path, digest: str) -> InputResult | None:
+    """An earlier result that may stand for a new one: same input, same digest, every file there and unchanged."""
+    result = read_result(out, stem)
+    if result is None or result.digest != digest or not source.is_file():
+        return None
+    if file_sha256(source) != result.input_sha256:
+        return None
+    for name, expected in result.files.items():
+        path = _inside(out, name)
+        if path is None or not path.is_file() or file_sha256(path) != expected:
+            return None
+    return result
+
+
+def clear_results(out: Path) -> None:
+    """Remove the files of an earlier run (only those that its markers name) and what an interrupted one left over."""
+    for marker in sorted((out / ITEMS).glob("*.json")):
+        result = read_result(out, marker.stem)
+        for name in () if result is None else result.files:
+            path = _inside(out, name)
+            if path is not None:
+                path.unlink(missing_ok=True)
+        marker.unlink(missing_ok=True)
+    clear_unfinished(out)
+
+
+def clear_unfinished(out: Path) -> None:
+    """Remove files that were being written when a run was killed."""
+    for leftover in out.rglob(f"{TEMPORARY_PREFIX}*"):
+        if leftover.is_file():
+            leftover.unlink(missing_ok=True)
+
+
+def digest_of(parts: Mapping[str, object]) -> str:
+    """SHA-256 of plain values in a fixed order."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def file_digests(out: Path, names: Sequence[str]) -> dict[str, str]:
+    """Checksum of each written file by its name relative to ``out``."""
+    return {name: file_sha256(out / name) for name in names}
+
+
+def _inside(out: Path, name: str) -> Path | None:
+    """The path of a relative name, None if it would leave the folder."""
+    pure = PurePosixPath(name)
+    return None if pure.is_absolute() or ".." in pure.parts else out / name
