@@ -156,14 +156,14 @@ def fit(
     Parameters
     ----------
     resume
-        Go on from ``checkpoints/last.ckpt``, or begin where there is none.
+        Go on from ``checkpoints/last.ckpt``, or begin where there is none. A run that is done is left as it is.
     on_epoch
         Called with the epoch and its row of the curves.
 
     Raises
     ------
     ConfigError
-        If the data are empty, the loss is not finite, or all epochs are done already.
+        If the data are empty, the loss is not finite, or more epochs are done already.
     OutputError
         If the checkpoint cannot be read or something cannot be written.
     KeyboardInterrupt
@@ -175,8 +175,9 @@ def fit(
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     start = checkpoints / LAST if resume and (checkpoints / LAST).exists() else None
-    if start is not None:
-        _require_open(start, schedule)
+    done = None if start is None else _finished(start, schedule)
+    if done is not None:
+        return Fitted(schedule.epochs, done["best_epoch"], done["best_value"], checkpoints / BEST, checkpoints / LAST)
     module = _Module(course)
     keeper = _Keeper(schedule, folder, on_epoch)
     with _quiet(), _own_randomness(schedule.seed), _restored_interrupt():
@@ -390,16 +391,22 @@ def _save(trainer: pl.Trainer, path: Path) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return {"state_dict": content["state_dict"], "epoch": int(content["epoch"])}
+        keeper = content["callbacks"][_Keeper.__qualname__]
+        return {"state_dict": content["state_dict"], "epochs": int(content["epoch"]) + 1, "keeper": keeper}
     except Exception as error:
         raise OutputError(f"{path} cannot be read as a checkpoint of equivox ({error}); start the run anew.") from error
 
 
-def _require_open(checkpoint: Path, schedule: Schedule) -> None:
-    """Raise unless there is something left to do."""
-    done = _read(checkpoint)["epoch"] + 1
-    if done >= schedule.epochs:
-        raise ConfigError(f"{checkpoint} has {done} epochs already; pass --epochs with more than {done} to go on.")
+def _finished(checkpoint: Path, schedule: Schedule) -> dict[str, Any] | None:
+    """What a checkpoint knows of the best epoch if nothing is left to do, else None."""
+    content = _read(checkpoint)
+    done: dict[str, Any] = content["keeper"]
+    if content["epochs"] > schedule.epochs:
+        raise ConfigError(
+            f"{checkpoint} has {content['epochs']} epochs already, more than the {schedule.epochs} asked for; "
+            "pass more --epochs to go on."
+        )
+    return done if content["epochs"] == schedule.epochs else None
 
 
 def _tensorboard(folder: Path) -> Any:
@@ -413,13 +420,14 @@ def _tensorboard(folder: Path) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's advice: on numbers of workers, on devices, on services to log to."""
+    """Without Lightning's advice (on numbers of workers, on services to log to) and its use of what torch deprecates."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PossibleUserWarning)
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="lightning")
             yield
     finally:
         log.setLevel(level)

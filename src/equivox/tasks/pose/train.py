@@ -1,0 +1,292 @@
+"""``equivox pose train``: from folders of annotated volumes to a model folder.
+
+Writes into the results' folder: ``model/`` (what ``equivox pose predict --model`` takes), ``checkpoints/best.ckpt`` and
+``last.ckpt``, ``curves.csv``, ``training.json`` (settings and data, to go on with) and ``run.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import equivox
+from equivox.errors import ConfigError, OutputError
+from equivox.formats.atomic import require_absent, require_folder, write_json
+from equivox.run.device import DeviceChoice, choose_device
+from equivox.run.record import RunRecord
+from equivox.run.training import Course, Fitted, Samples, Schedule, fit
+from equivox.tasks.pose.loader import RotateSamples, SegmentSamples
+from equivox.tasks.pose.train_config import RotateTraining, SegmentTraining
+from equivox.tasks.pose.train_courses import RotateCourse, SegmentCourse
+from equivox.tasks.pose.train_layout import (
+    ROTATE_ENDINGS,
+    Annotated,
+    RotateLayout,
+    annotate,
+    match_folders,
+    read_annotations,
+)
+from equivox.tasks.pose.train_result import write_model
+from equivox.weights.folder import ModelFolder, find_model
+
+Network = Literal["segment", "rotate"]
+MODEL, CHECKPOINTS, CURVES, SETTINGS, RECORD = "model", "checkpoints", "curves.csv", "training.json", "run.json"
+MAY_CHANGE = ("n_epochs",)
+"""Settings that a resumed run may have otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRun:
+    """How a training is run; nothing here changes what is learned, but the seed."""
+
+    out: Path
+    """Results' folder."""
+    seed: int = 0
+    """Seed of everything random."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
+    workers: int = 0
+    """Processes that prepare samples."""
+    resume: bool = False
+    """Go on from ``checkpoints/last.ckpt``."""
+    overwrite: bool = False
+    """Replace the results of an earlier run."""
+    keep_every: int | None = None
+    """Also keep the checkpoint of every so many epochs."""
+    tensorboard: bool = False
+    """Also write TensorBoard's files."""
+    join: str | None = None
+    """Model that the other network is taken from, so that the result can pose on its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training has made.
+
+    Parameters
+    ----------
+    model
+        The model folder with the best weights.
+    fitted
+        Epochs, and where the best was.
+    device
+        Where it ran and why.
+    monitor
+        What "best" means: the smallest of this column of ``curves.csv``.
+    warnings
+        What a user should know.
+    """
+
+    model: ModelFolder
+    fitted: Fitted
+    device: DeviceChoice
+    monitor: str
+    warnings: tuple[str, ...]
+
+
+Progress = Callable[[int, Mapping[str, float]], None]
+
+
+def train_segment(
+    training: tuple[Path, Path],
+    validation: tuple[Path, Path],
+    settings: SegmentTraining,
+    run: TrainRun,
+    *,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Trained:
+    """Train the segmentation U-Net; the best epoch is the one with the smallest validation loss.
+
+    Parameters
+    ----------
+    training, validation
+        Folders of volumes and of labels.
+    settings
+        What to train and how.
+    run
+        Where, from which seed, into which folder.
+    command
+        For the record.
+    progress
+        Called with each epoch and its numbers.
+
+    Raises
+    ------
+    EquivoxError
+        If the data or the settings cannot be used, results are in the way, or an extra is missing.
+    """
+    train_pairs, val_pairs = match_folders(*training), match_folders(*validation)
+    data = {"training": [pair.id for pair in train_pairs], "validation": [pair.id for pair in val_pairs]}
+    return _train(
+        "segment",
+        lambda: SegmentCourse(settings, seed=run.seed),
+        SegmentSamples(train_pairs, settings, training=True, seed=run.seed),
+        SegmentSamples(val_pairs, settings, training=False, seed=run.seed),
+        settings,
+        run,
+        monitor="val_loss",
+        data=data,
+        command=command,
+        progress=progress,
+        warnings=(),
+    )
+
+
+def train_rotate(
+    layout: RotateLayout,
+    settings: RotateTraining,
+    run: TrainRun,
+    *,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Trained:
+    """Train the E(3)-CNN on annotated volumes.
+
+    The best epoch is the one with the smallest validation loss (published) or mean geodesic error (equivox).
+
+    Parameters
+    ----------
+    layout
+        Folders and tables; see :func:`equivox.tasks.pose.train_layout.sort_paths`.
+    settings, run, command, progress
+        As for :func:`train_segment`.
+
+    Raises
+    ------
+    EquivoxError
+        As :func:`train_segment`.
+    """
+    train_examples, unused = _examples(layout, "training")
+    val_examples, unused_too = _examples(layout, "validation")
+    warnings = [
+        f"{len(names)} rows of {table} belong to no volume, for example {names[0]!r}."
+        for names, table in ((unused, layout.tables[0]), (unused_too, layout.tables[-1]))
+        if names
+    ]
+    data = {
+        "training": [example.pair.id for example in train_examples],
+        "validation": [example.pair.id for example in val_examples],
+    }
+    return _train(
+        "rotate",
+        lambda: RotateCourse(settings, seed=run.seed),
+        RotateSamples(train_examples, settings, training=True, seed=run.seed),
+        RotateSamples(val_examples, settings, training=False, seed=run.seed),
+        settings,
+        run,
+        monitor="val_loss" if settings.preset == "published" else "val_rotation_error_deg",
+        data=data,
+        command=command,
+        progress=progress,
+        warnings=tuple(warnings),
+    )
+
+
+def _examples(layout: RotateLayout, fold: str) -> tuple[list[Annotated], list[str]]:
+    """Volumes of a fold with their angles, and rows without a volume."""
+    training = fold == "training"
+    images, labels = (
+        (layout.training_images, layout.training_labels)
+        if training
+        else (layout.validation_images, layout.validation_labels)
+    )
+    table = layout.tables[0 if training else -1]
+    rows = read_annotations(table, need_fold=len(layout.tables) == 1)
+    return annotate(match_folders(images, labels, endings=ROTATE_ENDINGS), rows, fold=fold, table=table)
+
+
+def _train(
+    network: Network,
+    make_course: Callable[[], Course],
+    training: Samples,
+    validation: Samples,
+    settings: SegmentTraining | RotateTraining,
+    run: TrainRun,
+    *,
+    monitor: str,
+    data: Mapping[str, list[str]],
+    command: Sequence[str],
+    progress: Progress | None,
+    warnings: tuple[str, ...],
+) -> Trained:
+    device = choose_device(run.device)
+    other = None if run.join is None else _other_network(run.join, network)
+    schedule = Schedule(
+        epochs=settings.n_epochs,
+        batch_size=settings.batch_size,
+        validate_every=settings.validate_every_n_epoch,
+        keep_every=run.keep_every,
+        monitor=monitor,
+        seed=run.seed,
+        workers=run.workers,
+    )
+    plan = {"network": network, "seed": run.seed, "settings": settings.as_dict(), "data": dict(data)}
+    out = _prepare_folder(run, plan)
+    record = RunRecord(command, {**plan["settings"], "out": str(out)}, seed=run.seed, device=device.as_dict())
+    record.add("network", network)
+    record.add("data", {name: len(ids) for name, ids in data.items()})
+    for warning in warnings:
+        record.add_warning(warning)
+    course = make_course()
+    try:
+        with record.timed("training"):
+            fitted = fit(
+                course, training, validation, schedule, out,
+                device=device.device, resume=run.resume, tensorboard=run.tensorboard, on_epoch=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        record.write(out / RECORD, "interrupted")
+        raise
+    model = write_model(out / MODEL, network, settings, fitted, monitor=monitor, data=data, other=other, seed=run.seed)
+    record.add("best", {"epoch": fitted.best_epoch, monitor: fitted.best_value})
+    record.add("model", {"path": MODEL, "sha256": model.sha256})
+    record.write(out / RECORD, "done")
+    return Trained(model, fitted, device, monitor, warnings)
+
+
+def _other_network(name_or_folder: str, network: Network) -> ModelFolder:
+    """A model folder that holds the network which this run does not train."""
+    folder = find_model(name_or_folder)
+    wanted = "rotate" if network == "segment" else "segment"
+    if folder.config["task"] != "pose" or wanted not in folder.config["networks"]:
+        raise ConfigError(
+            f"--join {name_or_folder} holds {', '.join(folder.config['networks'])}, no network named {wanted!r}; "
+            f"give a model folder that equivox pose train {wanted} or equivox model import has written."
+        )
+    return folder
+
+
+def _prepare_folder(run: TrainRun, plan: Mapping[str, Any]) -> Path:
+    """A folder that can be written, empty of other results, with the plan of this run in it."""
+    out = require_folder(run.out)
+    written = json.loads(json.dumps(plan))
+    if run.resume and (out / SETTINGS).exists():
+        _require_same_plan(out / SETTINGS, written)
+    else:
+        require_absent([out / name for name in (SETTINGS, CHECKPOINTS, CURVES, MODEL)], overwrite=run.overwrite)
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+        (out / CURVES).unlink(missing_ok=True)
+    write_json(out / SETTINGS, {"version": equivox.__version__, **written})
+    return out
+
+
+def _require_same_plan(path: Path, plan: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings or data than a run was begun with."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        old = {**before["settings"], **{key: before[key] for key in ("network", "seed", "data")}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{path} cannot be read ({error}); start the run anew with --overwrite.") from error
+    new = {**plan["settings"], **{key: plan[key] for key in ("network", "seed", "data")}}
+    for name in sorted({*old, *new} - set(MAY_CHANGE)):
+        if old.get(name) == new.get(name):
+            continue
+        change = "" if name == "data" else f" ({old.get(name)} then, {new.get(name)} now)"
+        raise ConfigError(
+            f"{path.parent} was begun with another {name}{change}; resume with the same, or begin anew: --overwrite."
+        )
