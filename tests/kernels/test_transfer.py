@@ -31,10 +31,10 @@ def test_central_differences_have_the_error_of_their_sine() -> None:
 
 @pytest.mark.parametrize("degree", range(4))
 def test_a_fine_grid_of_smooth_taps_has_almost_no_error(degree: int) -> None:
-    grid = TapGrid((15, 15, 15), (0.5, 0.5, 0.5))
+    grid = TapGrid((19, 19, 19), (0.5, 0.5, 0.5))
     positions = grid.positions_mm()
-    kernel = torch.exp(-2 * positions.square().sum(-1)) * spherical_harmonics(degree, positions, normalize=False).mT
-    assert float(transfer_error(kernel[None], positions, [0.5, 1.0]).error.max()) < 1e-7
+    kernel = torch.exp(-positions.square().sum(-1)) * spherical_harmonics(degree, positions, normalize=False).mT
+    assert float(transfer_error(kernel[None], positions, [0.5, 1.0]).error.max()) < 1e-6
 
 
 def test_two_turned_outputs_differ_by_the_root_of_two_of_it(generator: torch.Generator) -> None:
