@@ -1,0 +1,45 @@
+"""``equivox doctor``: check this installation and say what would fail later."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from equivox import __version__
+
+EXIT_UNSOUND = 1
+
+
+def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Check this installation: versions, device, memory, packages, models.
+
+    Exit code 0 if everything works, 1 if something fails; notes change nothing.
+
+    Parameters
+    ----------
+    json
+        Print one JSON document on stdout.
+    """
+    from equivox.run.checkup import check_installation
+
+    findings = []
+    for finding in check_installation():
+        findings.append(finding)
+        if not json:
+            print(f"  {finding.level:4}  {finding.name}: {finding.text}", flush=True)
+    failed = [finding for finding in findings if finding.level == "fail"]
+    if json:
+        document = {
+            "schema": "equivox.doctor/1",
+            "version": __version__,
+            "results": [finding.as_dict() for finding in findings],
+            "warnings": [finding.text for finding in findings if finding.level == "note"],
+            "errors": [{"code": "EQV-DOCTOR", "message": f"{f.name}: {f.text}"} for f in failed],
+        }
+        print(json_format.dumps(document, indent=2))
+    elif failed:
+        print(f"equivox: {len(failed)} check(s) failed: {', '.join(f.name for f in failed)}.", file=sys.stderr)
+    return EXIT_UNSOUND if failed else 0
