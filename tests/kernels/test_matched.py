@@ -154,6 +154,21 @@ def test_thick_slices_turn_where_plain_shells_do_not() -> None:
         assert ours < matched_at_most
 
 
+def test_three_sizes_and_even_sizes_are_grids_like_others() -> None:
+    """Any taps get a family whose kernels turn with their grid."""
+    for grid in (TapGrid((5, 5, 3)), TapGrid((4, 4, 4)), TapGrid((9, 9, 9))):
+        family = MatchedShells.for_grid(grid, highest_degree=1)
+        for degree in range(2):
+            used = family.functions(degree, grid)[list(family.shells[degree])]
+            assert len(used) >= 1
+            error = transfer_error(used, grid.positions_mm(), [0.25]).error
+            plain = transfer_error(
+                unit_functions(GaussianShells.for_kernel(5), degree, grid), grid.positions_mm(), [0.25]
+            )
+            assert float(error) < 0.2 * float(plain.error)
+    assert MatchedShells.for_grid(TapGrid((5, 5, 5))) == MatchedShells.for_kernel(5)
+
+
 def test_only_ratios_of_the_voxel_size_matter() -> None:
     for unit in (1.0, 0.7, 3.0):
         steps = (unit, unit, 1.5 * unit)

@@ -88,33 +88,36 @@ class MatchedShells:
     def for_kernel(
         cls, size: int = 5, *, voxel_size_mm: float | tuple[float, float, float] = 1.0, highest_degree: int = 3
     ) -> MatchedShells:
-        """The recommended family of a kernel.
+        """The recommended family of a kernel that spans ``size`` voxels of the finest axis: see :meth:`for_grid`."""
+        return cls.for_grid(TapGrid.for_size(size, voxel_size_mm), highest_degree=highest_degree)
+
+    @classmethod
+    def for_grid(cls, grid: TapGrid, *, highest_degree: int = 3) -> MatchedShells:
+        """The recommended family of a grid of taps.
 
         Parameters
         ----------
-        size
-            Voxels of the finest axis that the kernel spans (``TapGrid.for_size``).
-        voxel_size_mm
-            Edge of a voxel; only ratios matter.
+        grid
+            Taps; only ratios of the voxel size matter.
         highest_degree
             Degrees above it are not offered.
 
         Notes
         -----
-        Cubic voxels and size 3, 5 or 7: the shipped bases (27, 81, 251 taps; 2, 1, 1, 0; 3, 2, 2, 1; 4, 3, 3, 2 radial
-        functions for degree 0, 1, 2, 3). Otherwise shells one voxel apart, and per degree the highest order that keeps
-        them whole and distinct, with as many shells as have independent moments.
+        Cubic voxels and 3, 5 or 7 taps per axis: the shipped bases (27, 81, 251 taps; for degree 0, 1, 2, 3 they have
+        2, 1, 1, 0 or 3, 2, 2, 1 or 4, 3, 3, 2 radial functions). Otherwise :meth:`by_rule`: shells one voxel apart, and
+        per degree the highest order that keeps them whole and distinct, with as many as have independent moments.
         """
-        grid = TapGrid.for_size(size, voxel_size_mm)
-        if size in _SHELLS and len(set(grid.voxel_size_mm)) == 1 and highest_degree <= 3:
-            return cls(
-                radii=tuple(float(shell) for shell in range(size // 2 + 1)),
-                shells=_SHELLS[size][: highest_degree + 1],
-                orders=_ORDERS[size][: highest_degree + 1],
-                ball_radius=(size - 1) / 2 + BALL_MARGIN,
-                penalty=BandPenalty() if size > 3 else None,
-            )
-        return cls.by_rule(grid, highest_degree=highest_degree)
+        size = grid.taps[0]
+        if size not in _SHELLS or not _is_cubic(grid) or highest_degree > 3:
+            return cls.by_rule(grid, highest_degree=highest_degree)
+        return cls(
+            radii=tuple(float(shell) for shell in range(size // 2 + 1)),
+            shells=_SHELLS[size][: highest_degree + 1],
+            orders=_ORDERS[size][: highest_degree + 1],
+            ball_radius=(size - 1) / 2 + BALL_MARGIN,
+            penalty=BandPenalty() if size > 3 else None,
+        )
 
     @classmethod
     def by_rule(
@@ -136,8 +139,7 @@ class MatchedShells:
         """
         reach = max((taps - 1) / 2 * step for taps, step in zip(grid.taps, grid.voxel_size_mm, strict=True))
         reach /= min(grid.voxel_size_mm)
-        cubic = len(set(zip(grid.taps, grid.voxel_size_mm, strict=True))) == 1
-        radius = reach + (BALL_MARGIN if cubic else 0.5) if ball_radius is None else ball_radius
+        radius = reach + (BALL_MARGIN if _is_cubic(grid) else 0.5) if ball_radius is None else ball_radius
         limits = GaussianShells.for_kernel(2 * int(reach + 0.5) + 1)
         shells: list[tuple[int, ...]] = []
         orders: list[int] = []
@@ -230,8 +232,7 @@ def _functions(family: MatchedShells, degree: int, grid: TapGrid) -> Tensor:
 def _shipped(family: MatchedShells, degree: int, grid: TapGrid) -> np.ndarray | None:
     """The matched shells as shipped with the package, the same numbers on every machine, or ``None``."""
     size = grid.taps[0]
-    cubic = grid.taps == (size,) * 3 and len(set(grid.voxel_size_mm)) == 1
-    if not cubic or size not in SHIPPED_SIZES or not degree < min(len(family.shells), len(_ORDERS[size])):
+    if not _is_cubic(grid) or size not in SHIPPED_SIZES or not degree < min(len(family.shells), len(_ORDERS[size])):
         return None
     usual = MatchedShells.for_kernel(size)
     if family.shells[degree] != usual.shells[degree] or family.orders[degree] != usual.orders[degree]:
@@ -249,6 +250,11 @@ def _shipped_file() -> dict[str, np.ndarray]:
         if int(archive["version"]) != VERSION:
             return {}
         return {name: archive[name] for name in archive.files}
+
+
+def _is_cubic(grid: TapGrid) -> bool:
+    """The same taps and steps along all axes."""
+    return len(set(zip(grid.taps, grid.voxel_size_mm, strict=True))) == 1
 
 
 def _positions(grid: TapGrid) -> np.ndarray:
