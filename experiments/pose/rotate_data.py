@@ -60,7 +60,8 @@ def load_stacks(folder: Path) -> list[Stack]:
                 id=row["id"], fetus=row["fetus"], fold=int(row["fold"]),
                 primary=not any(flag in row["flags"] for flag in PRIMARY_EXCLUDES), row=row,
                 cube=cube, valid=valid, distance=_distance(folder, row, volume, center, volume_ml, cube.shape),
-                rotation=rotation_from_quaternion(quaternion).float(), center_mm=center, volume_ml=volume_ml, volume=volume,
+                rotation=rotation_from_quaternion(quaternion).float(), center_mm=center, volume_ml=volume_ml,
+                volume=volume,
             )
         )  # fmt: skip
     return stacks

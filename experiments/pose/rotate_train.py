@@ -103,6 +103,8 @@ def train(args: argparse.Namespace, network: HeadPoseNet, stacks: list[Stack], s
             print(time.strftime("%H:%M:%S"), log[-1], flush=True)
             recent = []
             torch.save({"state": network.state_dict(), "settings": settings, "log": log}, out / "last.pt")
+        if step + 1 == args.stop:
+            break
     if args.log:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{args.log}.json").write_text(json.dumps({"settings": settings, "log": log}, indent=1))
@@ -124,14 +126,18 @@ def judge(
     center: Tensor | None = None,
     volume_ml: float | None = None,
 ) -> dict[str, object]:
-    """Error of one stack with the oracle crop, or with a given centre and volume."""
+    """Error of one stack with the oracle crop (no volume given), or with a found centre and volume."""
+    base = {"id": stack.id, "fetus": stack.fetus, "fold": stack.fold, "primary": stack.primary}
+    if volume_ml is not None and center is None:
+        nothing = [[math.nan] * 3] * 3
+        return {**base, "error_deg": math.nan, "spread_deg": 180.0, "singular_values": (0.0,) * 3, "rotation": nothing}
     cube, valid = (stack.cube, stack.valid) if center is None else head_cube(stack.volume, center)
     answer = find_rotation(networks, cube, valid, volume_ml or stack.volume_ml, CropConfig(), views=views)
     truth = stack.rotation.double()
     error = math.degrees(float(geodesic_angle(answer.rotation, truth)))
     return {
-        "id": stack.id, "fetus": stack.fetus, "fold": stack.fold, "primary": stack.primary, "error_deg": error,
-        "spread_deg": answer.spread_deg, "singular_values": answer.singular_values, "rotation": answer.rotation.tolist(),
+        **base, "error_deg": error, "spread_deg": answer.spread_deg, "singular_values": answer.singular_values,
+        "rotation": answer.rotation.tolist(),
     }  # fmt: skip
 
 
@@ -141,40 +147,48 @@ def summary(rows: list[dict[str, object]]) -> dict[str, float]:
     errors = torch.tensor([float(r["error_deg"]) for r in primary])
     fetuses = sorted({r["fetus"] for r in primary})
     means = torch.tensor(
-        [torch.tensor([float(r["error_deg"]) for r in primary if r["fetus"] == f]).mean() for f in fetuses]
+        [torch.tensor([float(r["error_deg"]) for r in primary if r["fetus"] == f]).nanmean() for f in fetuses]
     )
     every = torch.tensor([float(r["error_deg"]) for r in rows])
     return {
-        "stacks": len(primary), "median": float(errors.quantile(0.5)), "mean": float(errors.mean()),
+        "stacks": len(primary), "median": float(errors.nanquantile(0.5)), "mean": float(errors.nanmean()),
         "below_10": float((errors < 10).float().mean()), "below_20": float((errors < 20).float().mean()),
         "below_30": float((errors < 30).float().mean()), "flips": float((errors > 90).float().mean()),
-        "fetus_mean": float(means.mean()), "all_median": float(every.quantile(0.5)),
+        "fetus_mean": float(means.nanmean()), "all_median": float(every.nanquantile(0.5)),
         "all_below_30": float((every < 30).float().mean()), "all_flips": float((every > 90).float().mean()),
     }  # fmt: skip
+
+
+def read_located(path: Path) -> dict[str, tuple[Tensor | None, float]]:
+    """Found centre (None: nothing found) and mask volume per stack, from ``locate_evaluate.py``'s results."""
+    return {
+        row["id"]: (
+            None if row["center_mm"] is None else torch.tensor(row["center_mm"], dtype=torch.float64),
+            row["mask_volume_ml"] or 290.0,
+        )
+        for row in json.loads(path.read_text())["stacks"]
+    }
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """Judge every stack with the network of its fold (``{fold}`` in the path) or with one network (zero-shot)."""
     stacks = load_stacks(DATA / "epi")
-    located = json.loads(Path(args.located).read_text()) if args.located else {}
+    located = read_located(Path(args.located)) if args.located else None
     networks: dict[str, HeadPoseNet] = {}
     rows = []
     for stack in stacks:
         paths = [w.format(fold=stack.fold) for w in args.weights]
         for path in paths:
             networks.setdefault(path, load_network(path))
-        place = located.get(stack.id)
-        center = torch.tensor(place["center_mm"], dtype=torch.float64) if place else None
-        row = judge(
-            [networks[p] for p in paths],
-            stack,
-            views=args.views,
-            center=center,
-            volume_ml=place["volume_ml"] if place else None,
-        )
+        if located is None:
+            row = judge([networks[p] for p in paths], stack, views=args.views)
+        else:
+            center, volume_ml = located[stack.id]
+            row = judge([networks[p] for p in paths], stack, views=args.views, center=center, volume_ml=volume_ml)
         rows.append(row)
         print(
-            f"{row['id']:14} fold {row['fold']} error {row['error_deg']:6.1f} spread {row['spread_deg']:5.1f} s3 {row['singular_values'][2]:.2f} {'' if row['primary'] else '(secondary)'}",
+            f"{row['id']:14} fold {row['fold']} error {row['error_deg']:6.1f} spread {row['spread_deg']:5.1f} "
+            f"s3 {row['singular_values'][2]:.2f} {'' if row['primary'] else '(secondary)'}",
             flush=True,
         )
     found = summary(rows)
@@ -190,10 +204,11 @@ def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, steps, lr in (("pretrain", 2200, 1.5e-2), ("finetune", 100, 6e-3)):
+    for verb, steps, lr in (("pretrain", 2200, 1.5e-2), ("finetune", 110, 6e-3)):
         sub = verbs.add_parser(verb)
         sub.add_argument("--out", required=True)
         sub.add_argument("--steps", type=int, default=steps)
+        sub.add_argument("--stop", type=int, default=0, help="end after this many steps of the schedule")
         sub.add_argument("--lr", type=float, default=lr)
         sub.add_argument("--seed", type=int, default=1)
         sub.add_argument("--batch", type=int, default=8)
@@ -205,7 +220,7 @@ def main() -> None:
     sub.add_argument("--weights", nargs="+", required=True)
     sub.add_argument("--name", default="")
     sub.add_argument("--views", type=int, default=12)
-    sub.add_argument("--located", default="", help="JSON of found centres and volumes instead of the oracle's")
+    sub.add_argument("--located", default="", help="results of locate_evaluate.py instead of the oracle's crop")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.verb == "evaluate":
