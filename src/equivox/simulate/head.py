@@ -1,8 +1,8 @@
 """Simulated echo-planar stacks of fetal heads, in batches, on any isotropic grid.
 
 A head is painted in its own frame (frame A: x right, y anterior, z superior, origin at the brain's centre) at the
-grid's points, so one evaluation of the scene at every voxel makes the image: nothing is rotated by interpolation. Not a model
-of physics: the ranges cover what real stacks show, and more.
+grid's points, so one evaluation of the scene at every voxel makes the image: nothing is rotated by interpolation. Not a
+model of physics: the ranges cover what real stacks show, and more.
 """
 
 from __future__ import annotations
