@@ -121,7 +121,11 @@ class SteerableConv3d(nn.Module):
             self.padding = ((x - 1) * dilation // 2, (y - 1) * dilation // 2, (z - 1) * dilation // 2)
         else:
             self.padding = (int(padding),) * 3
-        plan = self.plan
+        plan = self._plan = make_plan(
+            self.irreps_in, self.irreps_out, self.grid, radial, lmax, self.has_self_connection, normalization
+        )
+        self._read, self._written = plan.channels("in"), plan.channels("out")
+        self._reads_all = plan.kernel_shape()[1] == self.irreps_in.dimension
         if not plan.pairs and not plan.self_terms:
             raise ConfigError(
                 f"no path leads from {self.irreps_in} to {self.irreps_out} with filters up to degree {lmax}; "
@@ -138,15 +142,7 @@ class SteerableConv3d(nn.Module):
     @property
     def plan(self) -> KernelPlan:
         """Paths and layout of the kernel; shared between equal layers."""
-        return make_plan(
-            self.irreps_in,
-            self.irreps_out,
-            self.grid,
-            self.radial,
-            self.lmax,
-            self.has_self_connection,
-            self.normalization,
-        )
+        return self._plan
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw all weights from N(0, 1)."""
@@ -185,22 +181,21 @@ class SteerableConv3d(nn.Module):
     ) -> Float[Tensor, "batch channel_out x_out y_out z_out"]:
         """Apply the convolution; channels as in ``irreps_in`` and ``irreps_out``."""
         require_channels(field, self.irreps_in, "SteerableConv3d")
-        plan = self.plan
         needs_gradient = torch.is_grad_enabled() and (
             self.weight.requires_grad or (self.self_connection is not None and self.self_connection.requires_grad)
         )
         if self.training or needs_gradient:
-            kernel = make_kernel(plan, self.weight, self.self_connection)
+            kernel = make_kernel(self._plan, self.weight, self.self_connection)
         else:
-            kernel = self._folded.get(plan, self.weight, self.self_connection)
+            kernel = self._folded.get(self._plan, self.weight, self.self_connection)
         result = functional.conv3d(
-            take_channels(field, plan.channels("in")),
+            field if self._reads_all else take_channels(field, self._read),
             kernel,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
         )
-        return place_channels(result, plan.channels("out"), self.irreps_out.dimension)
+        return place_channels(result, self._written, self.irreps_out.dimension)
 
     def train(self, mode: bool = True) -> SteerableConv3d:
         """Switch mode; a kept kernel is forgotten when training begins."""
