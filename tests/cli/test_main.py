@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import subprocess
 import sys
 from typing import Any
@@ -174,6 +175,21 @@ def test_an_error_that_ends_the_run_is_json_too_if_json_is_asked_for(
     assert document["version"] == equivox.__version__
     assert set(document) == {"schema", "version", "results", "warnings", "errors"}
     assert "a.nii is empty." in err
+
+
+def test_the_log_is_shown_with_debug_and_warnings_always(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app(*arguments: object, **options: object) -> int:
+        logging.getLogger("equivox.run.items").debug("item 3 failed: here is where")
+        logging.getLogger("equivox.run.items").warning("take care")
+        return 0
+
+    monkeypatch.setattr(entry, "app", app)
+    assert entry.main(["pose"]) == 0
+    assert capsys.readouterr().err == "take care\n"
+    assert entry.main(["pose", "--debug"]) == 0
+    assert capsys.readouterr().err == "item 3 failed: here is where\ntake care\n"
 
 
 def test_debug_is_not_taken_from_behind_a_double_dash() -> None:

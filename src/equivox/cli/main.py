@@ -128,6 +128,22 @@ def run() -> None:
     sys.exit(main(sys.argv[1:]))
 
 
+class _Stderr(logging.Handler):
+    """Writes to whatever stderr is now."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message alone."""
+        print(self.format(record), file=sys.stderr)
+
+
+def _log_to_stderr(debug: bool) -> None:
+    """Show our own log: warnings, with ``--debug`` everything (the traces of failed inputs too)."""
+    log = logging.getLogger("equivox")
+    if not any(isinstance(handler, _Stderr) for handler in log.handlers):
+        log.addHandler(_Stderr())
+    log.setLevel(logging.DEBUG if debug else logging.WARNING)
+
+
 def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
     """The arguments without ``--debug``, and whether it was there."""
     end = list(arguments).index("--") if "--" in arguments else len(arguments)

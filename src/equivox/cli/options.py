@@ -46,7 +46,5 @@ class Run(Output):
     """Processes on this machine."""
     scheduler: Annotated[str | None, _OPTION] = None
     """Address of a running Dask scheduler, for example tcp://10.0.0.5:8786."""
-    seed: Annotated[int, _OPTION] = 0
-    """Seed of everything random."""
     resume: Annotated[bool, _FLAG] = False
     """Skip inputs whose results are complete."""

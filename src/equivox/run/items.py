@@ -6,6 +6,7 @@ result with its reason; the others finish. The state that a worker needs (a load
 
 from __future__ import annotations
 
+import logging
 import pickle
 import time
 import traceback
@@ -15,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from equivox.errors import ConfigError, EquivoxError
 
+log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 State = TypeVar("State")
 Value = TypeVar("Value")
@@ -117,6 +119,8 @@ def map_items(
 
     def done(result: ItemResult[Value]) -> None:
         results[result.index] = result
+        if result.failure is not None:
+            log.debug("item %d failed: %s\n%s", result.index, result.failure.reason, result.failure.trace)
         if on_done is not None:
             on_done(result)
 
