@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.testing import assert_close
 
 from equivox.errors import ConfigError, OutputError
 from equivox.run.seeds import generator_for
-from equivox.run.training import BEST, LAST, Schedule, fit, group_samples, network_weights
+from equivox.run.training import BEST, LAST, Schedule, fit, network_weights
 
 CPU = torch.device("cpu")
 
@@ -185,10 +184,3 @@ def test_errors_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "done" / "checkpoints" / LAST).write_bytes(b"not a checkpoint")
     with pytest.raises(OutputError, match="cannot be read"):
         fit(Regression(), Line(2), Line(1), Schedule(epochs=2), tmp_path / "done", device=CPU, resume=True)
-
-
-def test_samples_of_different_shapes_become_groups() -> None:
-    samples = [{"x": torch.zeros(2)}, {"x": torch.ones(3)}, {"x": torch.ones(2)}]
-    groups = group_samples(samples)
-    assert [tuple(group["x"].shape) for group in groups] == [(2, 2), (1, 3)]
-    assert_close(groups[0]["x"][1], torch.ones(2))

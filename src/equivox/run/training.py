@@ -23,10 +23,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from equivox.errors import ConfigError, MissingExtraError, OutputError
 from equivox.run.curves import Curves
+from equivox.run.sampling import Drawn, Group, Places, Sample, Samples, group_samples
 from equivox.run.seeds import seed_for
 
 try:
@@ -35,27 +36,10 @@ try:
 except ImportError as error:  # pragma: no cover - exercised in a fresh interpreter
     raise MissingExtraError("lightning", "train", "Training") from error
 
-Sample = Mapping[str, Tensor]
-"""What one item of data is: tensors by name, without a batch axis."""
-Group = dict[str, Tensor]
-"""Samples of equal shapes, stacked along a first axis."""
 Values = Mapping[str, Float[Tensor, "batch"]]
 """One number per sample by name; ``"loss"`` is what training makes small."""
 
 BEST, LAST = "best.ckpt", "last.ckpt"
-
-
-@runtime_checkable
-class Samples(Protocol):
-    """Data that can be drawn in any order: the same epoch and position always give the same sample."""
-
-    def __len__(self) -> int:
-        """Samples per epoch."""
-        ...
-
-    def sample(self, epoch: int, position: int) -> Sample:
-        """The sample at ``position`` (0 .. len - 1) of an epoch."""
-        ...
 
 
 @runtime_checkable
@@ -315,45 +299,6 @@ class _Keeper(pl.Callback):
             self.on_epoch(epoch, row)
 
 
-class _Drawn(Dataset[Sample]):
-    """Samples addressed by (epoch, position), so that any process can make any of them."""
-
-    def __init__(self, samples: Samples) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, place: tuple[int, int]) -> Sample:
-        return self.samples.sample(*place)
-
-
-class _Places(Sampler[tuple[int, int]]):
-    """(epoch, 0), (epoch, 1), ...: Lightning calls ``set_epoch`` before each epoch; validation stays at epoch 0."""
-
-    def __init__(self, count: int, *, follows: bool) -> None:
-        self.count, self.follows, self.epoch = count, follows, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Move on."""
-        self.epoch = epoch if self.follows else 0
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter([(self.epoch, position) for position in range(self.count)])
-
-
-def group_samples(samples: list[Sample]) -> list[Group]:
-    """Stack samples of equal shapes; a batch of crops that differ in size becomes several groups, in order."""
-    groups: dict[tuple[tuple[str, tuple[int, ...]], ...], list[Sample]] = {}
-    for sample in samples:
-        shape = tuple((name, tuple(tensor.shape)) for name, tensor in sorted(sample.items()))
-        groups.setdefault(shape, []).append(sample)
-    return [{name: torch.stack([item[name] for item in group]) for name in group[0]} for group in groups.values()]
-
-
 def network_weights(checkpoint: Path) -> dict[str, Tensor]:
     """State dict of the network in one of our checkpoints, on the CPU.
 
@@ -368,9 +313,9 @@ def network_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 def _loader(samples: Samples, schedule: Schedule, *, training: bool) -> DataLoader[Sample]:
     return DataLoader(
-        _Drawn(samples),
+        Drawn(samples),
         batch_size=schedule.batch_size,
-        sampler=_Places(len(samples), follows=training),
+        sampler=Places(len(samples), follows=training),
         collate_fn=group_samples,
         num_workers=schedule.workers,
         generator=torch.Generator().manual_seed(seed_for(schedule.seed, "loader")),
@@ -420,7 +365,7 @@ def _tensorboard(folder: Path) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's advice (on numbers of workers, on services to log to) and its use of what torch deprecates."""
+    """Without Lightning's advice (on workers, on services to log to) and its use of what torch deprecates."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)

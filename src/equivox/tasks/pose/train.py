@@ -18,7 +18,8 @@ from equivox.errors import ConfigError, OutputError
 from equivox.formats.atomic import require_absent, require_folder, write_json
 from equivox.run.device import DeviceChoice, choose_device
 from equivox.run.record import RunRecord
-from equivox.run.training import Course, Fitted, Samples, Schedule, fit
+from equivox.run.sampling import Samples
+from equivox.run.training import Course, Fitted, Schedule, fit
 from equivox.tasks.pose.loader import RotateSamples, SegmentSamples
 from equivox.tasks.pose.train_config import RotateTraining, SegmentTraining
 from equivox.tasks.pose.train_courses import RotateCourse, SegmentCourse
