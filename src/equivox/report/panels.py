@@ -164,6 +164,9 @@ def _window(volume: Volume, center_mm: Float[Tensor, "3"], half_mm: float) -> tu
     if seen.numel() < 10:
         return 0.0, 1.0
     low, high = torch.quantile(seen, torch.tensor([0.01, 0.985], dtype=torch.float64)).tolist()
+    if high - low > 1e-3 * max(abs(low), abs(high)):
+        return low, high
+    high = float(seen.max())  # nearly all is one grey: show what differs
     return (low, high) if high > low else (low, low + 1.0)
 
 
