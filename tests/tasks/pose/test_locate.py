@@ -23,6 +23,10 @@ class Brightness(nn.Module):
         return 2 * (image - 5) * valid - 12 * (1 - valid)
 
 
+NETWORKS = {"locate": Brightness()}
+"""In the whole stack a brain is 10 times the background, whose level counts as 1."""
+
+
 def stack(center_mm: tuple[float, float, float], *, tube: bool = False, mirrored: bool = True) -> Volume:
     """An ellipsoid of a brain's size in an oblique, anisotropic stack; on request a longer, brighter tube beside it."""
     affine = torch.eye(4, dtype=torch.float64)
@@ -41,7 +45,7 @@ def stack(center_mm: tuple[float, float, float], *, tube: bool = False, mirrored
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_an_ellipsoid_is_found_with_its_centre_and_volume(mirrored: bool) -> None:
-    location = locate_head({"locate": Brightness()}, stack((35.0, 20.0, -15.0), mirrored=mirrored))
+    location = locate_head(NETWORKS, stack((35.0, 20.0, -15.0), mirrored=mirrored))
     best = location.candidates[0]
     assert location.reason == ""
     assert float((best.center_mm - torch.tensor([35.0, 20.0, -15.0])).norm()) < 2
@@ -53,14 +57,14 @@ def test_an_ellipsoid_is_found_with_its_centre_and_volume(mirrored: bool) -> Non
 
 
 def test_a_brighter_tube_does_not_win() -> None:
-    location = locate_head({"locate": Brightness()}, stack((45.0, 30.0, 0.0), tube=True))
+    location = locate_head(NETWORKS, stack((45.0, 30.0, 0.0), tube=True))
     assert float((location.candidates[0].center_mm - torch.tensor([45.0, 30.0, 0.0])).norm()) < 3
     assert all(other.score < 0.3 for other in location.candidates[1:])
 
 
 def test_same_stack_same_answer() -> None:
-    first = locate_head({"locate": Brightness()}, stack((0.0, 0.0, 0.0))).candidates[0]
-    second = locate_head({"locate": Brightness()}, stack((0.0, 0.0, 0.0))).candidates[0]
+    first = locate_head(NETWORKS, stack((0.0, 0.0, 0.0))).candidates[0]
+    second = locate_head(NETWORKS, stack((0.0, 0.0, 0.0))).candidates[0]
     assert torch.equal(first.center_mm, second.center_mm)
     assert torch.equal(first.mask.data, second.mask.data)
 
@@ -68,14 +72,14 @@ def test_same_stack_same_answer() -> None:
 @pytest.mark.parametrize("value", [0.0, 100.0])
 def test_a_constant_volume_holds_no_head(value: float) -> None:
     volume = Volume(torch.full((1, 30, 30, 30), value), torch.diag(torch.tensor([3.0, 3, 3, 1]).double()))
-    location = locate_head({"locate": Brightness()}, volume)
+    location = locate_head(NETWORKS, volume)
     assert location.candidates == ()
     assert "no contrast" in location.reason
 
 
 def test_dim_noise_holds_no_head(generator: torch.Generator) -> None:
     noise = torch.rand(1, 60, 60, 40, generator=generator)
-    location = locate_head({"locate": Brightness()}, Volume(noise, torch.diag(torch.tensor([3.0, 3, 3, 1]).double())))
+    location = locate_head(NETWORKS, Volume(noise, torch.diag(torch.tensor([3.0, 3, 3, 1]).double())))
     assert location.candidates == ()
     assert location.reason.endswith(".")
 

@@ -19,12 +19,14 @@ from equivox.errors import GeometryError
 from equivox.geometry.rotations import random_rotations
 from equivox.geometry.space import Volume
 from equivox.tasks.pose.locate_grid import VOXEL_SIZE_MM, robust_scale, working_grid
-from equivox.tasks.pose.locate_shape import measure_mask, score_candidate
+from equivox.tasks.pose.locate_shape import MaskShape, measure_mask, score_candidate
 
-CROP_VOXELS = 48
-"""Side of the cube around a candidate: 192 mm, the head and what touches it."""
+CROP_VOXELS = 40
+"""Side of the cube around a candidate: 160 mm, the head and what touches it."""
 MINIMUM_SCORE = 0.15
 """Candidates below are not heads."""
+SMALL_BRAIN_VOXELS = 2344
+"""150 mL on the working grid."""
 REFERENCE_VOLUME_ML = 290.0
 
 
@@ -184,13 +186,13 @@ def _look_closely(
 ) -> Candidate | None:
     """Segment around a place; one step of re-centring first, because a peak may sit at the head's edge."""
     passes = turned_probability(network, field, place, turns=min(2, turns), generator=generator)
-    shape = measure_mask(passes.mean(0), (VOXEL_SIZE_MM,) * 3)
+    shape = _measure(passes.mean(0))
     if shape is None:
         return None
     place = place + shape.center_index - (CROP_VOXELS - 1) / 2
     passes = turned_probability(network, field, place, turns=max(turns - 2, 1), generator=generator)
     mean = passes.mean(0)
-    shape = measure_mask(mean, (VOXEL_SIZE_MM,) * 3)
+    shape = _measure(mean)
     if shape is None:
         return None
     squares = passes.square().sum((1, 2, 3)) + mean.square().sum()
@@ -200,6 +202,13 @@ def _look_closely(
     mask = Volume(shape.mask[None].float(), affine, grid.name)
     center_mm = mask.world_from_voxel(shape.center_index)
     return Candidate(center_mm, score_candidate(shape, agreement), mask, shape.volume_ml, agreement)
+
+
+def _measure(probability: Tensor) -> MaskShape | None:
+    """Mask at 0.5, or lower where the network is unsure throughout: an odd head should get a low score, not none."""
+    brightest = probability.flatten().topk(SMALL_BRAIN_VOXELS).values.mean()
+    threshold = min(0.5, max(0.15, 0.6 * float(brightest)))
+    return measure_mask(probability, (VOXEL_SIZE_MM,) * 3, threshold=threshold)
 
 
 def _is_repeat(candidate: Candidate, others: list[Candidate]) -> bool:
