@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -169,3 +170,9 @@ def test_every_public_name_resolves_and_is_documented() -> None:
 def test_the_version_is_told_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == equivox.__version__
+
+
+def test_every_error_code_is_explained() -> None:
+    used = {code for path in MODULES for code in re.findall(r'"(EQV-[A-Z]+)"', path.read_text(encoding="utf-8"))}
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    assert used == set(re.findall(r"^\| (EQV-[A-Z]+) \|", page, re.MULTILINE))
