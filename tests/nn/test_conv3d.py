@@ -91,9 +91,9 @@ def test_channels_without_a_path_are_zero_and_cost_nothing(generator: torch.Gene
     result = layer(torch.randn(1, 1, 6, 6, 6, generator=generator))
     alive = result.detach().abs().amax(dim=(0, 2, 3, 4)) > 0
     assert alive.tolist() == [False] * 8 + [True] * 20 + [True] * 12 + [False] * 12 + [False] * 10 + [True] * 10
-    assert layer.plan.kernel_shape() == (42, 1, 125)
+    assert layer.plan.kernel_shapes() == ((42, 1, 125),)
     unread = SteerableConv3d("3x0o+2x0e", "4x0e+1x1o", 3)
-    assert unread.plan.kernel_shape() == (7, 2, 27)
+    assert unread.plan.kernel_shapes() == ((7, 2, 27),)
     field = torch.randn(1, 5, 6, 6, 6, generator=generator)
     changed = field.clone()
     changed[:, :3] += 1.0

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from equivox.kernels.radial import SmoothFinite
 from equivox.nn import FieldBatchNorm, Gate, SteerableConv3d
-from equivox.nn.folding import make_kernel
+from equivox.nn.folding import make_kernels
 
 Change = Callable[[nn.Module], None]
 
@@ -169,7 +169,7 @@ def test_first_and_second_derivatives_are_right(family: SmoothFinite | None, gen
     test_field = torch.randn(layer.kernel().shape, generator=generator, dtype=torch.float64)
 
     def energy(*values: Tensor) -> Tensor:
-        kernel = make_kernel(layer.plan, values[0], values[1] if len(values) > 1 else None)
+        (kernel,) = make_kernels(layer.plan, values[0], values[1] if len(values) > 1 else None)
         return (test_field * kernel.square()).sum()
 
     assert torch.autograd.gradcheck(energy, given)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from equivox.errors import ConfigError
 from equivox.geometry.irreps import Irreps, IrrepsLike
-from equivox.kernels.assembly import KernelPlan, Scaling, make_plan
 from equivox.kernels.basis3d import TapGrid
+from equivox.kernels.plan import KernelPlan, Scaling, make_plan
 from equivox.kernels.radial import GaussianShells, RadialFamily
-from equivox.nn.folding import FoldedKernel, make_kernel
+from equivox.nn.folding import FoldedKernels, make_kernels
 from equivox.nn.layout import place_channels, require_channels, take_channels
 
 
@@ -124,8 +124,9 @@ class SteerableConv3d(nn.Module):
         plan = self._plan = make_plan(
             self.irreps_in, self.irreps_out, self.grid, radial, lmax, self.has_self_connection, normalization
         )
-        self._read, self._written = plan.channels("in"), plan.channels("out")
-        self._reads_all = plan.kernel_shape()[1] == self.irreps_in.dimension
+        slices_in, slices_out = self.irreps_in.slices(), self.irreps_out.slices()
+        self._read = [[slices_in[block] for block in group.blocks_in] for group in plan.groups]
+        self._written = [[slices_out[block] for block in group.blocks_out] for group in plan.groups]
         if not plan.pairs and not plan.self_terms:
             raise ConfigError(
                 f"no path leads from {self.irreps_in} to {self.irreps_out} with filters up to degree {lmax}; "
@@ -136,7 +137,7 @@ class SteerableConv3d(nn.Module):
             self.self_connection = nn.Parameter(torch.empty(plan.self_count, dtype=dtype, device=device))
         else:
             self.register_parameter("self_connection", None)
-        self._folded = FoldedKernel()
+        self._folded = FoldedKernels()
         self.reset_parameters(generator)
 
     @property
@@ -153,11 +154,13 @@ class SteerableConv3d(nn.Module):
 
     def kernel(self) -> Float[Tensor, "channel_out channel_in x y z"]:
         """The whole kernel as ``conv3d`` would take it, zeros and self-connection included; differentiable."""
-        plan = self.plan
-        active = make_kernel(plan, self.weight, self.self_connection)
-        rows = place_channels(active.flatten(2).transpose(0, 1), plan.channels("out"), self.irreps_out.dimension)
-        full = place_channels(rows.transpose(0, 1), plan.channels("in"), self.irreps_in.dimension)
-        return full.unflatten(2, self.grid.taps)
+        kernels = make_kernels(self._plan, self.weight, self.self_connection)
+        full = kernels[0].new_zeros(self.irreps_out.dimension, self.irreps_in.dimension, *self.grid.taps)
+        for kernel, read, written in zip(kernels, self._read, self._written, strict=True):
+            rows = [channel for part in written for channel in range(part.start, part.stop)]
+            columns = [channel for part in read for channel in range(part.start, part.stop)]
+            full[torch.tensor(rows, device=full.device)[:, None], torch.tensor(columns, device=full.device)] = kernel
+        return full
 
     def to_conv3d(self) -> nn.Conv3d:
         """A plain convolution with the present kernel: for export, or where the weights are final."""
@@ -185,17 +188,20 @@ class SteerableConv3d(nn.Module):
             self.weight.requires_grad or (self.self_connection is not None and self.self_connection.requires_grad)
         )
         if self.training or needs_gradient:
-            kernel = make_kernel(self._plan, self.weight, self.self_connection)
+            kernels = make_kernels(self._plan, self.weight, self.self_connection)
         else:
-            kernel = self._folded.get(self._plan, self.weight, self.self_connection)
-        result = functional.conv3d(
-            field if self._reads_all else take_channels(field, self._read),
-            kernel,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-        )
-        return place_channels(result, self._written, self.irreps_out.dimension)
+            kernels = self._folded.get(self._plan, self.weight, self.self_connection)
+        results = [
+            functional.conv3d(
+                take_channels(field, read),
+                kernel,
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+            )
+            for kernel, read in zip(kernels, self._read, strict=True)
+        ]
+        return place_channels(results, self._written, self.irreps_out.dimension)
 
     def train(self, mode: bool = True) -> SteerableConv3d:
         """Switch mode; a kept kernel is forgotten when training begins."""

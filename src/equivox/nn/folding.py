@@ -7,24 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equivox.kernels.assembly import KernelPlan, assemble, assemble_adjoint
+from equivox.kernels.assembly import assemble, assemble_adjoint
+from equivox.kernels.plan import KernelPlan
 
 
 class _Assemble(torch.autograd.Function):
     """The linear map from weights to a kernel; its derivative is the adjoint, and the other way round."""
 
     @staticmethod
-    def forward(plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> Tensor:
+    def forward(plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> tuple[Tensor, ...]:
         return assemble(plan, weight, self_weight)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[KernelPlan, Tensor, Tensor | None], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[KernelPlan, Tensor, Tensor | None], output: tuple[Tensor, ...]) -> None:
         ctx.plan, _, self_weight = inputs
         ctx.has_self = self_weight is not None
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor | None]:
-        grad_weight, grad_self = _Adjoint.apply(ctx.plan, grads[0])  # type: ignore[no-untyped-call]
+        grad_weight, grad_self = _Adjoint.apply(ctx.plan, *grads)  # type: ignore[no-untyped-call]
         return None, grad_weight, grad_self if ctx.has_self else None
 
 
@@ -32,21 +33,21 @@ class _Adjoint(torch.autograd.Function):
     """Adjoint of :class:`_Assemble`."""
 
     @staticmethod
-    def forward(plan: KernelPlan, grad_kernel: Tensor) -> tuple[Tensor, Tensor]:
-        return assemble_adjoint(plan, grad_kernel)
+    def forward(plan: KernelPlan, *grad_kernels: Tensor) -> tuple[Tensor, Tensor]:
+        return assemble_adjoint(plan, grad_kernels)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[KernelPlan, Tensor], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.plan = inputs[0]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
-        return None, _Assemble.apply(ctx.plan, grads[0], grads[1])  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, *_Assemble.apply(ctx.plan, grads[0], grads[1]))  # type: ignore[no-untyped-call]
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def make_kernel(plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> Tensor:
-    """Kernel of a plan's active channels, (out, in, x, y, z), differentiable any number of times.
+def make_kernels(plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> tuple[Tensor, ...]:
+    """Kernels of a plan's groups, (out, in, x, y, z) each, differentiable any number of times.
 
     Half precision parameters are summed in float32 and the result is cast; autocast does not reach in here.
     """
@@ -54,12 +55,12 @@ def make_kernel(plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) ->
     with torch.autocast(weight.device.type, enabled=False):
         work = weight.float() if low else weight
         work_self = self_weight.to(work.dtype) if self_weight is not None else None
-        kernel: Tensor = _Assemble.apply(plan, work, work_self)  # type: ignore[no-untyped-call]
-    return kernel.to(weight.dtype).unflatten(2, plan.grid.taps)
+        kernels: tuple[Tensor, ...] = _Assemble.apply(plan, work, work_self)  # type: ignore[no-untyped-call]
+    return tuple(kernel.to(weight.dtype).unflatten(2, plan.grid.taps) for kernel in kernels)
 
 
-class FoldedKernel:
-    """One kept kernel, valid for exactly the parameter values that it was made of.
+class FoldedKernels:
+    """The kept kernels of one layer, valid for exactly the parameter values that they were made of.
 
     Validity is judged by value (a copy of the parameters is compared, which costs next to nothing beside a
     convolution), so no way of changing a parameter can leave a stale kernel behind: optimiser steps,
@@ -67,29 +68,29 @@ class FoldedKernel:
     """
 
     def __init__(self) -> None:
-        self._kernel: Tensor | None = None
+        self._kernels: tuple[Tensor, ...] | None = None
         self._made_of: tuple[Tensor | None, Tensor | None] = (None, None)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def get(self, plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> Tensor:
-        """The kernel for these parameters, without gradient; made anew if they differ from last time."""
-        if self._kernel is None or not (_same(self._made_of[0], weight) and _same(self._made_of[1], self_weight)):
+    def get(self, plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> tuple[Tensor, ...]:
+        """The kernels for these parameters, without gradient; made anew if these differ from last time."""
+        if self._kernels is None or not (_same(self._made_of[0], weight) and _same(self._made_of[1], self_weight)):
             with torch.inference_mode(False), torch.no_grad():
-                self._kernel = None  # free the old one before the new one is made
+                self._kernels = None  # free the old ones before new ones are made
                 kept = [None if p is None else p.detach().clone() for p in (weight, self_weight)]
                 assert kept[0] is not None
-                self._kernel = make_kernel(plan, kept[0], kept[1])
+                self._kernels = make_kernels(plan, kept[0], kept[1])
                 self._made_of = (kept[0], kept[1])
-        return self._kernel
+        return self._kernels
 
     def clear(self) -> None:
         """Forget the kernel."""
-        self._kernel = None
+        self._kernels = None
         self._made_of = (None, None)
 
-    def __reduce__(self) -> tuple[type[FoldedKernel], tuple[()]]:
+    def __reduce__(self) -> tuple[type[FoldedKernels], tuple[()]]:
         """Copies and pickles start empty."""
-        return (FoldedKernel, ())
+        return (FoldedKernels, ())
 
 
 def _same(kept: Tensor | None, now: Tensor | None) -> bool:

@@ -31,23 +31,30 @@ def merge_slices(slices: Sequence[slice]) -> list[slice]:
 
 
 def take_channels(field: Tensor, slices: Sequence[slice]) -> Tensor:
-    """The channels of some slices, without a copy when they are all there is or touch each other."""
+    """The channels of some slices, without a copy when they touch each other."""
     parts = [field[:, part] for part in merge_slices(slices)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def place_channels(field: Tensor, slices: Sequence[slice], channels: int) -> Tensor:
-    """Inverse of :func:`take_channels`: zeros elsewhere; no copy when nothing is missing."""
-    if field.shape[1] == channels:
-        return field
+def place_channels(parts: Sequence[Tensor], slices: Sequence[Sequence[slice]], channels: int) -> Tensor:
+    """Put the channels of several tensors where their slices say, zeros elsewhere; no copy if nothing is to be done."""
+    if len(parts) == 1 and parts[0].shape[1] == channels:
+        return parts[0]
+    placed: list[tuple[int, Tensor]] = []
+    for part, own in zip(parts, slices, strict=True):
+        read = 0
+        for where in merge_slices(own):
+            width = where.stop - where.start
+            placed.append((where.start, part[:, read : read + width]))
+            read += width
+    first = parts[0]
     pieces: list[Tensor] = []
-    position = read = 0
-    for part in merge_slices(slices):
-        if part.start > position:
-            pieces.append(field.new_zeros(()).expand(field.shape[0], part.start - position, *field.shape[2:]))
-        width = part.stop - part.start
-        pieces.append(field[:, read : read + width])
-        read, position = read + width, part.stop
+    position = 0
+    for start, piece in sorted(placed, key=lambda entry: entry[0]):
+        if start > position:
+            pieces.append(first.new_zeros(()).expand(first.shape[0], start - position, *first.shape[2:]))
+        pieces.append(piece)
+        position = start + piece.shape[1]
     if position < channels:
-        pieces.append(field.new_zeros(()).expand(field.shape[0], channels - position, *field.shape[2:]))
+        pieces.append(first.new_zeros(()).expand(first.shape[0], channels - position, *first.shape[2:]))
     return torch.cat(pieces, dim=1)
