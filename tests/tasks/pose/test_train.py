@@ -122,16 +122,18 @@ def test_overfitting_the_segmentation_finds_the_heads(data: Data, tmp_path: Path
 
 
 def test_overfitting_the_rotation_turns_towards_the_head(data: Data, tmp_path: Path) -> None:
-    settings = tiny_rotate(n_epochs=40, lr=0.03, rotation_deg=0.0, shift_voxels=0.0, noise_std=0.0, batch_size=3)
-    settings = settings.with_values(alpha_min=0.0, alpha_max=0.0, gamma_min=0.0, gamma_max=0.0, max_bias=0.0)
+    settings = tiny_rotate(n_epochs=30, lr=0.04, rotation_deg=0.0, shift_voxels=0.0, noise_std=0.0, batch_size=3)
+    settings = settings.with_values(
+        validate_every_n_epoch=10, alpha_min=0.0, alpha_max=0.0, gamma_min=0.0, gamma_max=0.0, max_bias=0.0
+    )
     folders = data.folders("training")
     table = tmp_path / "training.csv"
     table.write_text("\n".join(["frame_id,rot_x,rot_y,rot_z", *data.rows["training"]]) + "\n")
     layout = RotateLayout(*folders, *folders, tables=(table, table), results=None)
     train_rotate(layout, settings, on_cpu(tmp_path / "out"))
     rows = rows_of(tmp_path / "out")
-    assert min(float(row["val_loss"]) for row in rows) < 0.75 * float(rows[0]["val_loss"])
-    assert min(float(row["val_rotation_error_deg"]) for row in rows) < 30.0
+    assert min(float(row["train_loss"]) for row in rows) < 0.75 * float(rows[0]["train_loss"])
+    assert min(float(row["val_rotation_error_deg"]) for row in rows if row["val_loss"]) < 30.0
 
 
 @pytest.mark.parametrize("preset", PRESETS)

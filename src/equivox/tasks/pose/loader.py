@@ -148,7 +148,7 @@ def require_object(labels: Integer[Tensor, "x y z"], name: str) -> Bool[Tensor, 
 
 
 class SegmentSamples:
-    """Volumes and labels for the U-Net; see :class:`equivox.run.training.Samples`.
+    """Volumes and labels for the U-Net; see :class:`equivox.run.sampling.Samples`.
 
     Parameters
     ----------
@@ -194,18 +194,18 @@ class SegmentSamples:
                     f"{labelled.label_name} has the label {highest}, the network {self.settings.n_output_channels} "
                     f"classes; pass --n-output-channels {highest + 1} or relabel."
                 )
-        return labelled.image.data, labelled.labels.to(torch.uint8)
+        return labelled.image.data, labelled.labels.to(torch.int16)
 
     def _cube(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Central crop or padding to the network's cube."""
         shape = [self.settings.crop_size_voxels] * 3
         place = torch.eye(4, dtype=torch.float64)
         cut = crop_or_pad(Volume(image, place), shape).data
-        return cut, crop_or_pad(Volume(labels[None].float(), place), shape).data[0].to(torch.uint8)
+        return cut, crop_or_pad(Volume(labels[None].float(), place), shape).data[0].to(torch.int16)
 
 
 class RotateSamples:
-    """Crops and rotations for the E(3)-CNN; see :class:`equivox.run.training.Samples`.
+    """Crops and rotations for the E(3)-CNN; see :class:`equivox.run.sampling.Samples`.
 
     Parameters
     ----------

@@ -270,7 +270,8 @@ def _prepare_folder(run: TrainRun, plan: Mapping[str, Any]) -> Path:
         _require_same_plan(out / SETTINGS, written)
     else:
         require_absent([out / name for name in (SETTINGS, CHECKPOINTS, CURVES, MODEL)], overwrite=run.overwrite)
-        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+        for name in (CHECKPOINTS, MODEL):
+            shutil.rmtree(out / name, ignore_errors=True)
         (out / CURVES).unlink(missing_ok=True)
     write_json(out / SETTINGS, {"version": equivox.__version__, **written})
     return out
