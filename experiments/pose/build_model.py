@@ -22,7 +22,8 @@ import numpy
 import torch
 from certify import certificate
 from locate_train import ARCHITECTURE as FINDER
-from rotate_train import DATA, RESULTS, load_network, read_located
+from rotate_data import load_stacks
+from rotate_train import DATA, RESULTS, load_network, read_located, volume_correction
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
@@ -104,7 +105,8 @@ def main() -> None:
             "input": {"what": "a stack of fetal EPI, any orientation and voxel size", "working_voxel_size_mm": 3.0},
             "output": {"pose": "world_from_head", "frame": "A: x right, y anterior raised by 30 degrees, z superior"},
             "settings": {
-                "crop": asdict(CropConfig()), "views": 12, "confidence_weights": list(weights),
+                "crop": asdict(CropConfig()), "views": 12,
+                "volume_correction": round(volume_correction(load_stacks(DATA / "epi"), located), 4), "confidence_weights": list(weights),
                 "least_confidence": args.least_confidence,
             },
             "provenance": {

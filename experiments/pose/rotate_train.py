@@ -74,7 +74,7 @@ def train(args: argparse.Namespace, network: HeadPoseNet, stacks: list[Stack], s
     settings = {**vars(args), "network": NETWORK, "crop": asdict(config), "augmentation": asdict(augmentation)}
     log: list[dict[str, float]] = []
     begin, recent = time.process_time(), []
-    renders = Renders(lambda count: simulated_batch(anatomy, count, config, generator))
+    renders = Renders(lambda count: simulated_batch(anatomy, count, config, generator, pitch_sd_deg=args.pitch_sd))
     for step in range(args.steps):
         rate = min(1.0, (step + 1) / 15) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
         optimiser.param_groups[0]["lr"] = args.lr * rate
@@ -170,6 +170,20 @@ def read_located(path: Path) -> dict[str, tuple[Tensor | None, float]]:
     }
 
 
+def volume_correction(
+    stacks: list[Stack], located: dict[str, tuple[Tensor | None, float]], *, held_out: int | None = None
+) -> float:
+    """Median ratio of reference to found brain volume over the graded stacks outside one fold, found within 20 mm."""
+    ratios = []
+    for stack in stacks:
+        center, found_ml = located[stack.id]
+        if center is None or stack.fold == held_out or stack.row["mask_grade"] == "C":
+            continue
+        if float((center - stack.center_mm).norm()) < 20:
+            ratios.append(stack.volume_ml / found_ml)
+    return float(torch.tensor(ratios).median())
+
+
 def evaluate(args: argparse.Namespace) -> None:
     """Judge every stack with the network of its fold (``{fold}`` in the path) or with one network (zero-shot)."""
     stacks = load_stacks(DATA / "epi")
@@ -184,6 +198,7 @@ def evaluate(args: argparse.Namespace) -> None:
             row = judge([networks[p] for p in paths], stack, views=args.views)
         else:
             center, volume_ml = located[stack.id]
+            volume_ml *= volume_correction(stacks, located, held_out=stack.fold)
             row = judge([networks[p] for p in paths], stack, views=args.views, center=center, volume_ml=volume_ml)
         rows.append(row)
         print(
@@ -209,6 +224,7 @@ def main() -> None:
         sub.add_argument("--out", required=True)
         sub.add_argument("--steps", type=int, default=steps)
         sub.add_argument("--stop", type=int, default=0, help="end after this many steps of the schedule")
+        sub.add_argument("--pitch-sd", type=float, default=3.0, help="play between template and landmarks, degrees")
         sub.add_argument("--lr", type=float, default=lr)
         sub.add_argument("--seed", type=int, default=1)
         sub.add_argument("--batch", type=int, default=8)

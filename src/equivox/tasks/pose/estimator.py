@@ -31,6 +31,9 @@ class HeadSettings:
     crop: CropConfig = field(default_factory=CropConfig)
     views: int = 12
     """Random views that the rotation is averaged over."""
+    volume_correction: float = 1.0
+    """Crops are sized for the found mask's volume times this: the finder's masks are larger than the reference masks
+    that the rotation networks were trained with. A mask that the user gives is taken as it is."""
     confidence_weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Intercept, per degree of spread, per unit of the smallest singular value; fitted to held-out stacks."""
     least_confidence: float = 0.5
@@ -96,10 +99,11 @@ class HeadEstimator:
         candidate = location.candidates[0]
         warnings = []
         low, high = PLAUSIBLE_VOLUME_ML
-        size_ml = min(max(candidate.mask_volume_ml, low), high)
-        if size_ml != candidate.mask_volume_ml:
+        expected_ml = candidate.mask_volume_ml * (self.settings.volume_correction if mask is None else 1.0)
+        size_ml = min(max(expected_ml, low), high)
+        if size_ml != expected_ml:
             warnings.append(
-                f"The mask holds {candidate.mask_volume_ml:.0f} mL, not a fetal brain's volume; the crop was sized for "
+                f"The mask holds {expected_ml:.0f} mL, not a fetal brain's volume; the crop was sized for "
                 f"{size_ml:.0f} mL."
             )
         cube, valid = head_cube(volume, candidate.center_mm)
