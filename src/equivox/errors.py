@@ -59,3 +59,8 @@ class MissingExtraError(EquivoxError):
         super().__init__(f'{purpose} needs the package {package}; install it with: pip install "equivox[{extra}]"')
         self.package = package
         self.extra = extra
+        self.purpose = purpose
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        """Travel between processes whole."""
+        return type(self), (self.package, self.extra, self.purpose)

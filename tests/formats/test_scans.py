@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from equivox.errors import InputError
+from equivox.errors import InputError, MissingExtraError
 from equivox.formats.scans import find_scans
 
 
@@ -118,3 +119,11 @@ def test_a_folder_without_rights_is_one_sentence(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Path, "iterdir", refused)  # root, who runs the tests in containers, may read everything
     (entry,) = find_scans([tmp_path])
     assert entry.problem == f"{tmp_path} cannot be searched (Permission denied); check its rights."
+
+
+def test_without_the_reader_the_extra_is_named_before_any_scan_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(MissingExtraError, match=r"equivox\[mri\]"):
+        find_scans([touch(tmp_path, "a.nii")])

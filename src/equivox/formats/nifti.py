@@ -144,7 +144,7 @@ def open_scan(path: Path | str) -> Scan:
     MissingExtraError
         If nibabel is not installed.
     """
-    nibabel = _require_nibabel()
+    nibabel = require_nibabel()
     path = Path(path)
     content_size = _check_file(path)
     try:
@@ -238,7 +238,7 @@ def write_volume(
     ValueError
         If the values do not fit the integer type, or the file ending is not NIfTI's.
     """
-    nibabel = _require_nibabel()
+    nibabel = require_nibabel()
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"write_volume writes .nii and .nii.gz, got {path.name}")
@@ -270,8 +270,8 @@ def without_ending(name: str) -> str:
     return name
 
 
-def _require_nibabel() -> Any:
-    """Nibabel, or the sentence that names the extra which brings it."""
+def require_nibabel() -> Any:
+    """Import nibabel; raise MissingExtraError, which names the extra that brings it, if it is not installed."""
     try:
         import nibabel
     except ImportError as error:

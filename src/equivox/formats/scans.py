@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from equivox.errors import InputError
-from equivox.formats.nifti import SCAN_ENDINGS, without_ending
+from equivox.formats.nifti import SCAN_ENDINGS, require_nibabel, without_ending
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,10 @@ def find_scans(inputs: Sequence[str | Path]) -> list[ScanInput]:
     ------
     InputError
         If no input is given at all.
+    MissingExtraError
+        If the package that reads scans is not installed: said once, here, and not for every scan.
     """
+    require_nibabel()
     if not inputs:
         raise InputError("No input was given; name files, folders, globs in quotes, or a BIDS root.")
     found: list[ScanInput] = []
