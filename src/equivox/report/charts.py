@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 JUMP_DEG, JUMP_MM = 20.0, 10.0
 """From one frame to the next, more than this is marked as a jump."""
-STYLE = {"svg.hashsalt": "equivox", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}
+STYLE: dict[Any, Any] = {"svg.hashsalt": "equivox", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ class Table:
     rows: tuple[TableRow, ...]
     note: str = ""
     text_columns: tuple[int, ...] = (0,)
+    long_columns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

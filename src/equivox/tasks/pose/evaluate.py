@@ -131,7 +131,8 @@ def evaluate_poses(
         notes.append(
             "The truth table has no column fold: offset and mean rotation are fitted without the tested group."
         )
-    calibrated, offsets = None, {}
+    calibrated: PoseErrors | None = None
+    offsets: dict[str, float] = {}
     try:
         turned, offsets = calibrate_by_fold(rotation, true_rotation, folds, primary)
         calibrated = pose_errors(turned, true_rotation, center, true_center)

@@ -219,7 +219,7 @@ def _stack_table(evaluation: Evaluation) -> Table:
         words = (f"{true.id}{frame}", evaluation.subjects[i], predicted.status)
         rows.append(TableRow((*words, *cells, "; ".join(remarks)),
                              "bad" if axis or not predicted.world_from_head else ""))  # fmt: skip
-    return Table("Every stack, worst first", header, tuple(rows), text_columns=(0, 1, 2, 9))
+    return Table("Every stack, worst first", header, tuple(rows), text_columns=(0, 1, 2, 9), long_columns=(9,))
 
 
 def _baseline_cells(numbers: BaselineNumbers) -> tuple[str, ...]:
