@@ -19,12 +19,17 @@ VOLUME_ML = 4 / 3 * math.pi * math.prod(SEMI_AXES_MM) / 1000
 class Brightness(nn.Module):
     """Calls brain what is far above the level of the background: finds an ellipsoid, cannot tell it from a tube."""
 
+    def __init__(self, level: float, steepness: float) -> None:
+        super().__init__()
+        self.level = level
+        self.steepness = steepness
+
     def forward(self, image: Tensor, valid: Tensor) -> Tensor:
-        return 2 * (image - 5) * valid - 12 * (1 - valid)
+        return self.steepness * (image - self.level) * valid - 12 * (1 - valid)
 
 
-NETWORKS = {"locate": Brightness()}
-"""In the whole stack a brain is 10 times the background, whose level counts as 1."""
+NETWORKS = {"locate": Brightness(5.0, 2.0), "segment": Brightness(0.44, 25.0)}
+"""In the whole stack a brain is 10 times the background, whose level counts as 1; in a crop its own level is 0.8."""
 
 
 def stack(center_mm: tuple[float, float, float], *, tube: bool = False, mirrored: bool = True) -> Volume:

@@ -5,7 +5,7 @@ import torch
 
 from equivox.geometry.rotations import rotation_from_euler_xyz
 from equivox.geometry.space import Volume, grid_points_mm
-from equivox.tasks.pose.locate_grid import robust_scale, working_grid
+from equivox.tasks.pose.locate_grid import CENTER_LEVEL, level_at_center, robust_scale, working_grid
 
 
 def oblique(shape: tuple[int, int, int], spacing: tuple[float, float, float], mirrored: bool) -> torch.Tensor:
@@ -53,3 +53,16 @@ def test_scale_is_the_bright_level_of_the_field_of_view() -> None:
     valid = torch.ones_like(image)
     assert robust_scale(image, valid) == 899
     assert robust_scale(image, torch.zeros_like(image)) == 0
+
+
+def test_a_crop_is_levelled_by_its_valid_centre() -> None:
+    image = torch.full((2, 1, 20, 20, 20), 3.0)
+    image[:, :, 10:] = 7.0
+    valid = torch.ones_like(image)
+    valid[0, :, 10:] = 0
+    valid[1, :, :10] = 0
+    levelled = level_at_center(image, valid)
+    assert float(levelled[0, 0, 5, 10, 10]) == pytest.approx(CENTER_LEVEL)
+    assert float(levelled[1, 0, 15, 10, 10]) == pytest.approx(CENTER_LEVEL)
+    torch.testing.assert_close(level_at_center(50 * image, valid), levelled)
+    assert torch.equal(level_at_center(image, torch.zeros_like(valid)), image)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from equivox.errors import GeometryError
 from equivox.geometry.rotations import random_rotations
 from equivox.geometry.space import Volume
-from equivox.tasks.pose.locate_grid import VOXEL_SIZE_MM, robust_scale, working_grid
+from equivox.tasks.pose.locate_grid import VOXEL_SIZE_MM, level_at_center, robust_scale, working_grid
 from equivox.tasks.pose.locate_shape import MaskShape, measure_mask, score_candidate
 
 CROP_VOXELS = 40
@@ -171,7 +171,7 @@ def turned_probability(
     crops = functional.grid_sample(
         field[None].expand(turns, -1, -1, -1, -1), _as_grid(index, field.shape[1:]), align_corners=True
     )
-    probability = network(crops[:, :1], crops[:, 1:]).sigmoid()
+    probability = network(level_at_center(crops[:, :1], crops[:, 1:]), crops[:, 1:]).sigmoid()
     back = torch.einsum("xyzj,tji->txyzi", offsets, rotations) + (CROP_VOXELS - 1) / 2
     cube = (CROP_VOXELS,) * 3
     upright = functional.grid_sample(probability, _as_grid(back, cube), align_corners=True)[:, 0]

@@ -10,6 +10,10 @@ from torch import Tensor
 from equivox.geometry.space import Volume, isotropic_grid
 
 VOXEL_SIZE_MM = 4.0
+CENTER_RADIUS_MM = 28.0
+"""Smaller than any brain looked for here, larger than its ventricles."""
+CENTER_LEVEL = 0.8
+"""Of 0.8, 1.2, 1.8 and no levelling the best on seven held-out stacks (experiments/pose/results/locate.md)."""
 
 
 def working_grid(volume: Volume, voxel_size_mm: float = VOXEL_SIZE_MM) -> Volume:
@@ -38,6 +42,25 @@ def robust_scale(image: Float[Tensor, "x y z"], valid: Float[Tensor, "x y z"]) -
     if values.numel() == 0:
         return 0.0
     return float(values.kthvalue(max(1, round(0.9 * values.numel()))).values)
+
+
+def level_at_center(
+    image: Float[Tensor, "crop 1 x y z"], valid: Float[Tensor, "crop 1 x y z"]
+) -> Float[Tensor, "crop 1 x y z"]:
+    """Scale each crop so that the median in the ball of 28 mm around its centre is :data:`CENTER_LEVEL`.
+
+    A brain there then looks the same near to the coil and far from it. A crop whose ball holds no valid positive
+    intensity is left as it is.
+    """
+    axes = [torch.arange(side, dtype=image.dtype, device=image.device) - (side - 1) / 2 for side in image.shape[2:]]
+    radius = (axes[0][:, None, None] ** 2 + axes[1][None, :, None] ** 2 + axes[2][None, None, :] ** 2).sqrt()
+    ball = radius < CENTER_RADIUS_MM / VOXEL_SIZE_MM
+    gains = []
+    for values, inside in zip(image[:, 0], valid[:, 0], strict=True):
+        kept = values[ball & (inside > 0.5)]
+        level = kept.median() if kept.numel() else kept.new_zeros(())
+        gains.append(torch.where(level > 1e-6, CENTER_LEVEL / level, torch.ones_like(level)))
+    return image * torch.stack(gains).reshape(-1, 1, 1, 1, 1)
 
 
 def _voxel_indices(volume: Volume, affine: Tensor, shape: tuple[int, int, int]) -> Tensor:
