@@ -197,8 +197,10 @@ def test_the_demo_puts_the_held_out_error_beside_the_seen_one(tmp_path: Path, tr
     model = tmp_path / "model"
     model.mkdir()
     assert read_heldout(model) == {}
-    (model / "heldout.csv").write_text(f"id,fold,rotation_error_deg,center_error_mm\n{name(0)},0,21.5,6.25\n")
+    lines = ["id,fold,rotation_error_deg,center_error_mm", f"{name(0)},0,21.5,6.25", f"{name(2)},1,nan,"]
+    (model / "heldout.csv").write_text("\n".join(lines))
     rows = demo_rows(evaluation, model)
+    assert rows[2].heldout_rotation_error_deg is None
     table = demo_table(rows[:2])
     assert table[1].split() == [name(0), "ok", "0.90", "5.0°", "3.0", "mm", "21.5°", "6.2", "mm"]
     assert table[2].endswith("FLIPPED")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from equivox.formats.tables import read_table
+from equivox.formats.tables import Row, read_table
 from equivox.tasks.pose.evaluate import Evaluation
 
 HELDOUT = "heldout.csv"
@@ -15,11 +15,11 @@ COLUMNS = ("id", "fold", "rotation_error_deg", "center_error_mm")
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Errors of one stack under the model that was trained without its fold."""
+    """Errors of one stack under the model that was trained without its fold; None where that one found no head."""
 
     fold: str
-    rotation_error_deg: float
-    center_error_mm: float
+    rotation_error_deg: float | None
+    center_error_mm: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ def read_heldout(model_folder: Path) -> dict[str, HeldOut]:
     if not path.is_file():
         return {}
     return {
-        row.text("id"): HeldOut(row.text("fold"), row.number("rotation_error_deg"), row.number("center_error_mm"))
+        row.text("id"): HeldOut(
+            row.text("fold"), *(_measured(row, column) for column in ("rotation_error_deg", "center_error_mm"))
+        )
         for row in read_table(path, required=COLUMNS, unique=("id",))
     }
 
@@ -96,6 +98,10 @@ def demo_table(rows: Sequence[DemoRow]) -> list[str]:
         padded = [t.ljust(w) if i < 2 else t.rjust(w) for i, (t, w) in enumerate(zip(line, widths, strict=True))]
         lines.append("  ".join(padded).rstrip())
     return lines
+
+
+def _measured(row: Row, column: str) -> float | None:
+    return None if row.cells[column].strip().lower() in ("", "nan") else row.number(column)
 
 
 def _known(value: float) -> float | None:

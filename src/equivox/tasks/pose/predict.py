@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,38 +10,27 @@ from pathlib import Path
 from typing import Literal
 
 import equivox
-from equivox.errors import ConfigError, EquivoxError, InputError, OutputError
+from equivox.errors import ConfigError, EquivoxError, OutputError
 from equivox.formats.atomic import require_absent, require_folder, write_text
-from equivox.formats.nifti import SCAN_ENDINGS, Scan, open_scan, read_mask, write_volume
+from equivox.formats.nifti import write_volume
 from equivox.formats.poses import PoseRow, pose_record, write_poses_csv, write_poses_json
 from equivox.formats.scans import ScanInput, find_scans
-from equivox.geometry.space import Volume
 from equivox.run.device import DeviceChoice, choose_device
 from equivox.run.items import Interrupted, ItemResult, map_items
 from equivox.run.record import Outcome, RunRecord, file_sha256
-from equivox.tasks.load import PoseModel, load_model
+from equivox.tasks.load import load_model
 from equivox.tasks.pose.config import FIRST_VIEWERS, PredictConfig
-from equivox.tasks.pose.estimate import PoseEstimate
 from equivox.tasks.pose.outputs import (
     HEAD_GRID,
-    FrameResult,
     head_grid,
-    write_aligned,
-    write_masks,
-    write_matrix,
-    write_pictures,
-    write_transforms,
-    write_viewer_page,
 )
-from equivox.tasks.pose.published import PublishedEstimator
-from equivox.tasks.pose.published_frames import published_matrix
+from equivox.tasks.pose.predict_one import InputJob, mask_path, predict_input
 from equivox.tasks.pose.results import (
     ITEMS,
     InputResult,
     clear_results,
     clear_unfinished,
     digest_of,
-    file_digests,
     marker_path,
     whole_result,
 )
@@ -126,18 +114,6 @@ class PredictRun:
             "warnings": list(self.warnings),
             "errors": errors,
         }
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One input with everything that its worker needs to know."""
-
-    scan: ScanInput
-    out: Path
-    config: PredictConfig
-    viewer: bool
-    digest: str
-    mask: str | None
 
 
 def predict_poses(
@@ -233,88 +209,7 @@ def predict_poses(
     return finished
 
 
-def predict_input(model: PoseModel, job: _Job) -> InputResult:
-    """Work on one input and write its files, the marker last.
-
-    A frame that cannot be used is a row with status ``failed``; a file that cannot be opened raises.
-    """
-    if job.scan.problem:
-        raise InputError(job.scan.problem)
-    scan = open_scan(job.scan.path)
-    input_sha256 = file_sha256(job.scan.path)
-    grid = head_grid(job.config)
-    frames = [_predict_frame(model, scan, index, job) for index in range(scan.frame_count)]
-    if all(frame.volume is None for frame in frames):
-        raise InputError(frames[0].estimate.reason)
-    stem, out = job.scan.stem, job.out
-    names = write_matrix(out, stem, frames, job.config)
-    names += write_transforms(out, stem, frames, job.config, grid)
-    if job.config.write_mask:
-        names += write_masks(out, stem, frames)
-    if job.config.write_aligned:
-        names += write_aligned(out, stem, frames, grid)
-    warnings = list(dict.fromkeys([*scan.warnings, *(w for frame in frames for w in frame.estimate.warnings)]))
-    pictures = write_pictures(out, stem, frames) if job.config.report else []
-    if job.viewer:
-        pages, trouble = write_viewer_page(out, stem, frames)
-        names += pages
-        warnings += [trouble] if trouble else []
-    result = InputResult(
-        input=job.scan.name,
-        stem=stem,
-        input_sha256=input_sha256,
-        digest=job.digest,
-        frames=tuple({"frame": frame.index, **frame.estimate.as_dict()} for frame in frames),
-        files=file_digests(out, [*names, *(name for _, _, name in pictures)]),
-        warnings=tuple(warnings),
-        pictures=tuple(pictures),
-    )
-    result.write(out)
-    return result
-
-
-def _predict_frame(model: PoseModel, scan: Scan, index: int, job: _Job) -> FrameResult:
-    """Estimate the pose in one frame; a user's mistake becomes status ``failed``."""
-    started = time.perf_counter()
-    volume: Volume | None = None
-    try:
-        volume = scan.frame(index)
-        mask = None if job.mask is None else read_mask(_mask_path(job), volume, frame=index)
-        estimate = model.estimate(volume, mask=mask)
-    except EquivoxError as error:
-        failed = PoseEstimate("failed", reason=str(error), seconds=time.perf_counter() - started)
-        return FrameResult(index, volume if volume is not None and job.mask is None else None, failed)
-    matrix = None
-    if job.config.published and estimate.world_from_head is not None:
-        flags = {
-            "scanner_space": job.config.matrix_frame == "world",
-            "input_to_canonical": job.config.direction == "input-to-canonical",
-        }
-        if isinstance(model.estimator, PublishedEstimator):
-            matrix = model.estimator.published_matrix(volume, mask=mask, estimate=estimate, **flags)
-        else:
-            matrix = published_matrix(estimate.world_from_head, volume.affine, **flags)
-    return FrameResult(index, volume, estimate, matrix)
-
-
-def _mask_path(job: _Job) -> Path:
-    """The mask of an input: the file given, or in the folder given a file named after the scan."""
-    path = Path(str(job.mask)).expanduser()
-    if not path.is_dir():
-        return path
-    stem = job.scan.path.name
-    for ending in SCAN_ENDINGS:
-        if stem.lower().endswith(ending):
-            stem = stem[: -len(ending)]
-            break
-    candidates = [f"{name}{ending}" for name in (f"{stem}_mask", stem, job.scan.stem) for ending in SCAN_ENDINGS]
-    for name in candidates:
-        if (path / name).is_file():
-            return path / name
-    raise InputError(f"{path} holds no mask for {job.scan.name}; name it {stem}_mask.nii.gz or {stem}.nii.gz.")
-
-
-def _jobs(scans: Sequence[ScanInput], out: Path, config: PredictConfig, model_sha256: str) -> list[_Job]:
+def _jobs(scans: Sequence[ScanInput], out: Path, config: PredictConfig, model_sha256: str) -> list[InputJob]:
     """One job per input; the first ten that can be read get a viewer."""
     if config.mask is not None and not Path(config.mask).expanduser().is_dir() and len(scans) > 1:
         raise ConfigError(
@@ -328,22 +223,22 @@ def _jobs(scans: Sequence[ScanInput], out: Path, config: PredictConfig, model_sh
         viewer = config.viewer == "all" or (config.viewer == "first" and viewers < FIRST_VIEWERS)
         viewer = viewer and config.report and not scan.problem
         viewers += viewer
-        job = _Job(scan, out, config, viewer, "", config.mask)
+        job = InputJob(scan, out, config, viewer, "", config.mask)
         mask = None
         if config.mask is not None:
             with suppress(EquivoxError, OSError):
-                mask = file_sha256(_mask_path(job))
+                mask = file_sha256(mask_path(job))
         digest = digest_of({**decides, "viewer": viewer, "input": scan.name, "mask": mask})
-        jobs.append(_Job(scan, out, config, viewer, digest, config.mask))
+        jobs.append(InputJob(scan, out, config, viewer, digest, config.mask))
     return jobs
 
 
-def _earlier(job: _Job) -> InputResult | None:
+def _earlier(job: InputJob) -> InputResult | None:
     """An earlier whole result of the same input under the same options."""
     return None if job.scan.problem else whole_result(job.out, job.scan.stem, job.scan.path, job.digest)
 
 
-def _outcome(job: _Job, result: ItemResult[InputResult]) -> InputOutcome:
+def _outcome(job: InputJob, result: ItemResult[InputResult]) -> InputOutcome:
     if result.failure is not None:
         marker_path(job.out, job.scan.stem).unlink(missing_ok=True)  # of an earlier run: no longer true
         return InputOutcome(job.scan, None, code=result.failure.code, reason=result.failure.reason)
