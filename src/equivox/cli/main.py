@@ -94,8 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     is also one JSON document on stdout.
     """
     options, debug = _take_debug(arguments)
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
-    logging.getLogger("equivox").setLevel(logging.DEBUG if debug else logging.WARNING)  # others' debugging is not ours
+    _log_to_stderr(debug)
     try:
         code = app(options, exit_on_error=False, print_error=False, result_action="return_int_as_exit_code_else_zero")
         sys.stdout.flush()
@@ -137,7 +136,7 @@ class _Stderr(logging.Handler):
 
 
 def _log_to_stderr(debug: bool) -> None:
-    """Show our own log: warnings, with ``--debug`` everything (the traces of failed inputs too)."""
+    """Show our own log: warnings, with ``--debug`` everything (the traces of failed inputs too); not others'."""
     log = logging.getLogger("equivox")
     if not any(isinstance(handler, _Stderr) for handler in log.handlers):
         log.addHandler(_Stderr())
