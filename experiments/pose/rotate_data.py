@@ -136,7 +136,9 @@ def simulated_batch(
     """Image (brain about 1), validity and rotation of simulated crops at the common scale."""
     heads = simulate_heads(
         count, shape=(config.side,) * 3, voxel_size_mm=config.voxel_size_mm, anatomy=anatomy,
-        config=HeadSimulation(brain_volume_ml=(290.0, 290.0), crop_scale_log_sd=0.07, center_jitter_mm=5.0, pitch_sd_deg=pitch_sd_deg),
+        config=HeadSimulation(
+            brain_volume_ml=(290.0, 290.0), crop_scale_log_sd=0.07, center_jitter_mm=5.0, pitch_sd_deg=pitch_sd_deg
+        ),
         generator=generator,
     )  # fmt: skip
     return scaled_by_brain(heads.image, heads.valid), heads.valid, heads.rotation

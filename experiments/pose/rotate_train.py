@@ -176,7 +176,7 @@ def volume_correction(
     """Median ratio of reference to found brain volume over the graded stacks outside one fold, found within 20 mm."""
     ratios = []
     for stack in stacks:
-        center, found_ml = located[stack.id]
+        center, found_ml = located.get(stack.id, (None, 0.0))
         if center is None or stack.fold == held_out or stack.row["mask_grade"] == "C":
             continue
         if float((center - stack.center_mm).norm()) < 20:
@@ -190,6 +190,9 @@ def evaluate(args: argparse.Namespace) -> None:
     located = read_located(Path(args.located)) if args.located else None
     networks: dict[str, HeadPoseNet] = {}
     rows = []
+    if located is not None and (missing := [s.id for s in stacks if s.id not in located]):
+        print("not located, left out:", missing)
+        stacks = [s for s in stacks if s.id in located]
     for stack in stacks:
         paths = [w.format(fold=stack.fold) for w in args.weights]
         for path in paths:

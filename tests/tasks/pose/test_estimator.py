@@ -145,6 +145,14 @@ def test_an_absurd_mask_volume_is_clipped_with_a_warning(estimator: HeadEstimato
     assert "mL" in answer.warnings[0]
 
 
+def test_a_given_mask_is_not_corrected_in_volume(affine: torch.Tensor) -> None:
+    volume, mask = head(affine, (60, 60, 60))
+    networks = {"locate": Blind(), "rotate": Moments()}
+    plain = HeadEstimator(networks, SETTINGS).estimate(volume, mask=mask).require_pose()
+    other = HeadEstimator(networks, replace(SETTINGS, volume_correction=0.3)).estimate(volume, mask=mask).require_pose()
+    assert torch.equal(plain.rotation, other.rotation)
+
+
 def test_a_model_folder_round_trip(tmp_path: Path, affine: torch.Tensor) -> None:
     generator = torch.Generator().manual_seed(1)
     finder, rotator = FinderNet(levels=2, features=2), HeadPoseNet(2, 16, generator=generator)
