@@ -30,6 +30,10 @@ CONTROL_MINIMUM = 1e-2
 """A plain convolution must err by more than this, or the measurement itself is blind."""
 
 
+GRID_CHUNK = 8
+"""How many turned copies of the noise go through a function at once."""
+
+
 def rotate_field(
     field: Float[Tensor, "batch channel *space"], irreps: IrrepsLike, element: Float[Tensor, "3 3"]
 ) -> Float[Tensor, "batch channel *turned"]:
@@ -49,18 +53,19 @@ def rotate_field(
     ValueError
         If ``element`` is not a symmetry of the cube.
     """
-    matrix = irreps_matrix(irreps, element.to(torch.float64)).to(field)
-    turned = torch.einsum("ij,bj...->bi...", matrix, field)
+    return _turn(field, irreps_matrix(irreps, element.to(torch.float64)), element)
+
+
+def _turn(field: Tensor, matrix: Tensor, element: Tensor) -> Tensor:
+    """:func:`rotate_field` with the representation matrix at hand."""
+    turned = torch.einsum("ij,bj...->bi...", matrix.to(field), field)
     if field.ndim == 2:
         return turned
-    rounded = element.round()
-    if (
-        not torch.equal(rounded.abs().sum(0), torch.ones_like(rounded[0]))
-        or float((element - rounded).abs().max()) > 1e-6
-    ):
+    steps = element.round()
+    if not torch.equal(steps.abs().sum(0), torch.ones_like(steps[0])) or float((element - steps).abs().max()) > 1e-6:
         raise ValueError("rotate_field takes symmetries of the cube (signed permutations) only; see cube_group().")
-    sources = rounded.abs().argmax(dim=1).tolist()
-    flipped = [axis + 2 for axis in range(3) if float(rounded[axis, sources[axis]]) < 0]
+    sources = steps.abs().argmax(dim=1).tolist()
+    flipped = [axis + 2 for axis in range(3) if float(steps[axis, sources[axis]]) < 0]
     return turned.permute(0, 1, *[source + 2 for source in sources]).flip(flipped)
 
 
@@ -192,12 +197,17 @@ def equivariance_error(
             noise = torch.randn(batch, layout_in.dimension, side, side, side, generator=generator, dtype=torch.float64)
             field = noise.to(device=device, dtype=dtype)
             plain = function(field).double().cpu()
-            errors = [
-                (function(rotate_field(field, layout_in, r)).double().cpu() - rotate_field(plain, layout_out, r))
-                .abs()
-                .max()
-                for r in rotations
-            ]
+            matrices_in = irreps_matrix(layout_in, rotations.to(torch.float64))
+            matrices_out = irreps_matrix(layout_out, rotations.to(torch.float64))
+            errors = []
+            for start in range(0, len(rotations), GRID_CHUNK):
+                part = range(start, min(start + GRID_CHUNK, len(rotations)))
+                turned = torch.cat([_turn(field, matrices_in[r], rotations[r]) for r in part])
+                results = function(turned).double().cpu().unflatten(0, (len(part), batch))
+                errors += [
+                    (result - _turn(plain, matrices_out[r], rotations[r])).abs().max()
+                    for r, result in zip(part, results, strict=True)
+                ]
             return torch.stack(errors) / plain.abs().max().clamp_min(1e-300)
         fields = band_limited_field(layout_in, generator=generator, batch=batch, width_mm=width_mm, spread_mm=spread_mm)
 

@@ -22,17 +22,19 @@ LAYOUTS = [
 FAMILIES: list[RadialFamily | None] = [None, SmoothFinite(5, 0.0, 2.5), GaussianShells.for_kernel(5, ball=False)]
 
 
-@pytest.mark.parametrize("layouts", LAYOUTS)
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("layouts", "family", "dtype"),
+    [(layouts, family, torch.float64) for layouts in LAYOUTS for family in FAMILIES[:2]]
+    + [(LAYOUTS[0], FAMILIES[2], torch.float64), (LAYOUTS[1], None, torch.float32), (LAYOUTS[2], None, torch.float32)],
+)
 def test_convolution_is_exact_on_the_cube(
     layouts: tuple[str, str], family: RadialFamily | None, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
     layer = SteerableConv3d(*layouts, 5, radial=family, lmax=4, generator=generator, dtype=dtype)
-    assert_equivariant(layer.eval(), *layouts, dtype=dtype, generator=generator, side=6)
+    assert_equivariant(layer.eval(), *layouts, dtype=dtype, generator=generator, side=6, batch=1)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     seed=st.integers(0, 2**31),
     size=st.sampled_from([1, 3, 4, 5]),
