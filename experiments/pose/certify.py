@@ -119,8 +119,8 @@ def _heads(network: nn.Module, control: nn.Module, anatomy: HeadAnatomy, axes: T
             for name, values in errors.items():
                 result[name][str(angle)] = _rms(torch.stack(values))
     return {
-        "input": f"{HEADS} simulated heads drawn at 2 mm, band-limited by a 4 mm Gaussian, turned about {AXES} random "
-        "axes on that grid, cropped at 4 mm; local contrast and network together",
+        "input": f"{HEADS} simulated heads drawn at 2 mm, band-limited by a 4 mm Gaussian, turned about {AXES} "
+        "random axes on that grid, cropped at 4 mm; local contrast and network together",
         "relative_error_by_angle_deg": result["axes"],
         "rotation_error_deg_by_angle_deg": result["degrees"],
         "resampling_floor_by_angle_deg": result["floor"],
@@ -149,8 +149,8 @@ def _random_fields(network: HeadPoseNet, control: nn.Module, channels: str, axes
         "relative_error_by_angle_deg": curve,
         "resampling_floor_by_angle_deg": floor,
         "plain_convolution_by_angle_deg": plain,
-        "what": "rms |f(R x) - D(R) f(x)| / rms |f(x)| of the nine unnormalised numbers; the soft-max read-out decides "
-        "between places, so inputs without a head give unstable answers",
+        "what": "rms |f(R x) - D(R) f(x)| / rms |f(x)| of the nine unnormalised numbers; the soft-max read-out "
+        "decides between places, so inputs without a head give unstable answers",
     }
 
 
