@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import warnings
 from pathlib import Path
 
@@ -57,6 +59,19 @@ def write_viewer(path: Path, volume: Volume, world_from_head: Pose, mask: Volume
             colorbar=False,
             black_bg=True,
             resampling_interpolation="nearest",
-            title=f"{volume.name} (for research, not a medical device)",
+            title="",
         )
-        page.save_as_html(str(path))
+    text = page.get_standalone()
+    drawn = re.search(r"div_viewer-([0-9a-f]{32})", text)
+    if drawn is not None:  # drawn anew for every page; alone on its page it needs no name of its own
+        text = text.replace(drawn[1], "scan")
+    start = text.index("<body>") + len("<body>")
+    path.write_text(text[:start] + _headline(volume.name) + text[start:], encoding="utf-8")
+
+
+def _headline(name: str) -> str:
+    return (
+        '<p style="font: 15px sans-serif; margin: .6rem 0"><a href="../report.html">report</a> &nbsp; '
+        f"<b>{html.escape(name)}</b> &nbsp; coordinates: RAS mm of the scanner. "
+        "For research, not a medical device.</p>"
+    )

@@ -63,15 +63,13 @@ def _section(run: PredictRun, outcome: InputOutcome, name: str, anchor: str) -> 
         uri = as_data_uri((run.out / file).read_bytes(), "image/webp")
         pictures[kind].append(Picture(uri, caption, f"{caption} {PANEL_WORDS[kind]}"))
     part = f", frame {shown.frame}" if len(rows) > 1 else ""
-    statuses = {row.status for row in rows}
-    status = shown.status if len(statuses) == 1 else next(s for s in _WORST if s in statuses)
     reason = shown.reason
     if len(rows) > 1:
         reason = f"{len(posed)} of {len(rows)} frames have a pose." + (f" {shown.reason}" if shown.reason else "")
     return InputSection(
         name=name,
         anchor=anchor,
-        status=status,
+        status=shown.status,
         reason=reason,
         confidence=shown.confidence if posed else None,
         warnings=() if result is None else result.warnings,
@@ -82,9 +80,6 @@ def _section(run: PredictRun, outcome: InputOutcome, name: str, anchor: str) -> 
         chart=_movement(rows) if len(posed) > 1 and len(rows) > 1 else None,
         links=_links(outcome),
     )
-
-
-_WORST = ("failed", "no_object", "low_confidence", "ok")
 
 
 def _movement(rows: Sequence[TableRow]) -> str:
