@@ -224,12 +224,13 @@ def test_f19_the_mended_crop_is_always_a_cube_centred_on_the_mask() -> None:
     mask[0:8, 9:15, 15:24] = True
     clipped, _ = rotation_input(image, mask, size=16)
     assert len(set(clipped.shape)) > 1
-    cube = centered_cube(image, mask, size=16)
+    imaged = torch.ones_like(mask)
+    cube = centered_cube(image, mask, imaged, size=16)
     assert cube.shape == (16, 16, 16)
     assert torch.equal(cube[0], cube[1])  # beyond the edge the outermost plane goes on
     inner = torch.zeros_like(mask)
     inner[8:17, 8:17, 8:17] = True
-    centered = centered_cube(image, inner, size=15)
+    centered = centered_cube(image, inner, imaged, size=15)
     span = float(centered.max() - centered.min())
     assert span == pytest.approx(1.0)
     assert float(centered[7, 7, 7]) == pytest.approx(0.5, abs=1e-5)

@@ -60,9 +60,10 @@ class PublishedSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The object on the U-Net's grid."""
+    """The object on the U-Net's grid, and the part of that grid which was imaged."""
 
     image: Volume
+    imaged: Bool[Tensor, "x y z"]
     mask: Bool[Tensor, "x y z"]
     components: int
     probability: float
@@ -237,24 +238,26 @@ class PublishedEstimator:
         size, spacing = self.settings.segment_size, self.settings.voxel_size_mm
         if self.behaviour == "published":
             image = segmentation_input(volume, voxel_size_mm=spacing, size=size)
+            imaged = image.data[0] != 0
         else:
             image = covering_input(volume, voxel_size_mm=spacing, size=size, divisor=self.segment.divisor)
+            imaged = volume.valid_on(image.affine, image.shape)
         if mask is not None:
             given = mask.resample(image.affine, image.shape, interpolation="nearest").data[0] != 0
             if not bool(given.any()):
                 return f"the mask covers no voxel of the {spacing:g} mm working grid"
-            return _Found(image, given, component_count(given), 1.0)
+            return _Found(image, imaged, given, component_count(given), 1.0)
         probabilities = torch.softmax(self.segment(image.data[None].to(self.device))[0], dim=0).cpu()
         if self.behaviour == "published":
             candidates = classify(probabilities, self.thresholds) == OBJECT
         else:
-            candidates = probabilities[OBJECT] >= self.thresholds[OBJECT]
+            candidates = (probabilities[OBJECT] >= self.thresholds[OBJECT]) & imaged
         if not bool(candidates.any()):
             highest = float(probabilities[OBJECT].max())
             asked = self.thresholds[OBJECT]
             return f"no object found: its probability is {highest:.2f} at most and {asked:g} is asked for"
         found = largest_component(candidates)
-        return _Found(image, found, component_count(candidates), float(probabilities[OBJECT][found].mean()))
+        return _Found(image, imaged, found, component_count(candidates), float(probabilities[OBJECT][found].mean()))
 
     @torch.inference_mode()
     def _turn(self, found: _Found) -> _Turned | str:
@@ -265,7 +268,7 @@ class PublishedEstimator:
         if self.behaviour == "published":
             image, _ = rotation_input(found.image.data[0], found.mask, size=size)
         else:
-            image = centered_cube(found.image.data[0], found.mask, size=size)
+            image = centered_cube(found.image.data[0], found.mask, found.imaged, size=size)
         if min(image.shape) < 2**self.rotate.poolings:
             return (
                 f"the crop around the object is {'x'.join(map(str, image.shape))} voxels: cut off by the image's edge"
@@ -288,7 +291,7 @@ class PublishedEstimator:
             )
         center = found.image.world_from_voxel(center_of_mask(found.mask))
         rotation = nearest_rotation(upright.direction @ turned.read.rotation[0].double())
-        margin = voxels_to_border(found.mask, found.image.data[0] != 0)
+        margin = voxels_to_border(found.mask, found.imaged)
         warnings = _warnings(found, margin)
         status: Status = "ok"
         reason = ""

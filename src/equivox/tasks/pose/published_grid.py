@@ -177,22 +177,22 @@ def object_extent(mask: Bool[Tensor, "x y z"]) -> float:
 
 
 def centered_cube(
-    image: Float[Tensor, "x y z"], mask: Bool[Tensor, "x y z"], *, size: int
+    image: Float[Tensor, "x y z"], mask: Bool[Tensor, "x y z"], imaged: Bool[Tensor, "x y z"], *, size: int
 ) -> Float[Tensor, "size size size"]:
     """What the E(3)-CNN sees, mended: always a cube, always centred on the object's box, [0, 1].
 
-    The scale is that of :func:`object_box`. Where the cube reaches beyond what was imaged (the box of values other than
-    0), the outermost plane is continued.
+    The scale is that of :func:`object_box`. Where the cube reaches beyond the box of what was ``imaged``, the outermost
+    plane is continued.
     """
-    inside = bounding_box(image != 0)
+    inside = bounding_box(imaged)
     box = bounding_box(mask)
     side = object_extent(mask) / MARGIN
     step = side / size
     offset = torch.tensor([(low + high - 1) / 2 for low, high in zip(box.start, box.stop, strict=True)])
     affine = torch.diag(torch.tensor([step, step, step, 1.0], dtype=torch.float64))
     affine[:3, 3] = offset.double() - step * (size - 1) / 2 - torch.tensor(inside.start, dtype=torch.float64)
-    imaged = Volume(image[inside.slices][None], torch.eye(4, dtype=torch.float64))
-    return rescale_intensity(imaged.resample(affine, [size] * 3, padding="border").data[0])
+    part = Volume(image[inside.slices][None], torch.eye(4, dtype=torch.float64))
+    return rescale_intensity(part.resample(affine, [size] * 3, padding="border").data[0])
 
 
 def rotation_input(
