@@ -127,7 +127,7 @@ def _heads(network: nn.Module, control: nn.Module, anatomy: HeadAnatomy, axes: T
         "resampling_floor": "rms error of the input (relative to its SD) if it is turned on the 4 mm grid instead",
         "plain_convolution_by_angle_deg": result["plain"],
         "control_fails": result["plain"]["90"] > 0.5,
-        "what": "rms difference of the three unit axes from the turned ones; mean angle of the rotations read from them",
+        "what": "rms difference of the three unit axes from the turned ones; mean angle of the rotations read out",
     }
 
 
