@@ -114,7 +114,7 @@ def turned_crop(
     Parameters
     ----------
     image
-        Whole volume; zeros around what was imaged count as padding.
+        The whole volume, and nothing but what was imaged.
     mask
         The object; not empty.
     rotation
@@ -131,9 +131,9 @@ def turned_crop(
     Raises
     ------
     InputError
-        If image or mask are empty.
+        If the mask is empty.
     """
-    imaged, box = bounding_box((image != 0).any(0)), bounding_box(mask)
+    box = bounding_box(mask)
     center = torch.tensor([(low + high - 1) / 2 for low, high in zip(box.start, box.stop, strict=True)]).double()
     turned = (mask.nonzero().double() - center) @ rotation.double().mT
     low, high = turned.amin(0), turned.amax(0)
@@ -142,8 +142,7 @@ def turned_crop(
     if shift_voxels is not None:
         place = place - shift_voxels.double() * step
     index = place @ rotation.double() + center  # rows: R^T p
-    start = torch.tensor(imaged.start, dtype=torch.float64)
-    crop = interpolate(image[:, *imaged.slices], index - start, outside="border")
+    crop = interpolate(image, index, outside="border")
     inside = interpolate(mask[None], index, interpolation="nearest", outside="zeros")
     return crop, inside[0], step
 

@@ -30,6 +30,7 @@ from equivox.tasks.pose.augment import (
 from equivox.tasks.pose.augment_intensity import rescale
 from equivox.tasks.pose.augment_monai import augment_rotate, augment_segment
 from equivox.tasks.pose.published_grid import (
+    bounding_box,
     centered_cube,
     crop_or_pad,
     object_extent,
@@ -93,9 +94,14 @@ def read_labelled(pair: Pair, *, voxel_size_mm: float) -> Labelled:
 
 
 def on_working_grid(labelled: Labelled, voxel_size_mm: float) -> Labelled:
-    """Reorient to RAS, rescale to [0, 1] and resample to isotropic voxels, as inference does; labels to the nearest."""
-    image = labelled.image.reorient("RAS")
-    image = resample_to_spacing(replace(image, data=rescale_intensity(image.data.double())), voxel_size_mm)
+    """Reorient to RAS, rescale to [0, 1] and resample to isotropic voxels, as inference does; labels to the nearest.
+
+    Voxels of the new grid whose centre lies outside the field of view are left out.
+    """
+    upright = labelled.image.reorient("RAS")
+    image = resample_to_spacing(replace(upright, data=rescale_intensity(upright.data.double())), voxel_size_mm)
+    imaged = bounding_box(upright.valid_on(image.affine, image.shape))
+    image = image.crop(imaged.start, imaged.stop)
     labels = replace(labelled.image, data=labelled.labels[None].float())
     moved = labels.resample(image.affine, image.shape, interpolation="nearest").data[0].round().long()
     return Labelled(replace(image, data=image.data.float()), moved, labelled.label_name)
@@ -232,7 +238,8 @@ class RotateSamples:
         if not self.training:
             image, mask, rotation = self._kept(position)
             if not published:
-                image = centered_cube(image[0], mask, size=self.settings.image_size_voxels)[None]
+                imaged = torch.ones_like(mask)
+                image = centered_cube(image[0], mask, imaged, size=self.settings.image_size_voxels)[None]
             return {"image": image, "head_from_image": rotation.float()}
         generator = generator_for(self.seed, "augment", epoch, position)
         if published:  # as many draws with replacement as there are volumes

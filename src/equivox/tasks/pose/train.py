@@ -228,7 +228,7 @@ def _train(
     )
     plan = {"network": network, "seed": run.seed, "settings": settings.as_dict(), "data": dict(data)}
     out = _prepare_folder(run, plan)
-    record = RunRecord(command, {**plan["settings"], "out": str(out)}, seed=run.seed, device=device.as_dict())
+    record = RunRecord(command, {**settings.as_dict(), "out": str(out)}, seed=run.seed, device=device.as_dict())
     record.add("network", network)
     record.add("data", {name: len(ids) for name, ids in data.items()})
     for warning in warnings:

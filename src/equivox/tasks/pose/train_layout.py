@@ -102,7 +102,15 @@ def sort_paths(paths: Sequence[Path]) -> RotateLayout:
             "VAL_LABELS, one annotation .csv with a column fold (or one for training and one for validation), and "
             "the results' folder."
         )
-    return RotateLayout(*folders[:4], tables=tables, results=folders[4] if len(folders) == 5 else None)
+    training_images, training_labels, validation_images, validation_labels = folders[:4]
+    return RotateLayout(
+        training_images,
+        training_labels,
+        validation_images,
+        validation_labels,
+        tables=tables,
+        results=folders[4] if len(folders) == 5 else None,
+    )
 
 
 def match_folders(images: Path, labels: Path, *, endings: Sequence[str] = NIFTI_ENDINGS) -> list[Pair]:
