@@ -27,6 +27,7 @@ settings.load_profile("equivox")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    torch.set_warn_always(True)  # a warning that torch gives once a process would fail another test in each run
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
 

@@ -166,10 +166,10 @@ def test_f9_and_f10_evaluation_keeps_its_kernels_until_a_weight_changes(small: P
     layer = small.blocks[2].second.convolution
     with torch.inference_mode():
         first = small(image)
-        kept = layer._folded._kernel
+        kept = layer._folded._kernels
         assert kept is not None
         assert torch.equal(small(image), first)
-        assert layer._folded._kernel is kept
+        assert layer._folded._kernels is kept
     assert not first.requires_grad
     weight = layer.weight.detach().clone()
     with torch.no_grad():
@@ -202,7 +202,7 @@ def test_f15_so3_mode_drops_parity_and_uses_every_field() -> None:
 def test_f25_building_the_default_network_assembles_no_kernel() -> None:
     network = PoseNet()
     assert all(
-        module._folded._kernel is None
+        module._folded._kernels is None
         for block in network.blocks
         for module in (block.first.convolution, block.second.convolution)
     )
