@@ -17,9 +17,9 @@ from torch import Tensor
 
 from equivox.errors import ConfigError
 from equivox.geometry.harmonics import spherical_harmonics
-from equivox.kernels.basis3d import TapGrid
 from equivox.kernels.matching import BandPenalty, Matching, TapSpace, choose_order, match, orthonormal, tap_space
 from equivox.kernels.radial import BALL_MARGIN, GaussianShells
+from equivox.kernels.taps import TapGrid
 
 VERSION = 1
 """Of the recipe and of the shipped file; a change moves the kernels of networks that use them."""

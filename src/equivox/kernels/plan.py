@@ -16,8 +16,10 @@ from typing import Literal
 
 from equivox.errors import ConfigError
 from equivox.geometry.irreps import Irreps
-from equivox.kernels.basis3d import TapGrid, filter_degrees, pair_basis
-from equivox.kernels.radial import GaussianShells, RadialFamily
+from equivox.kernels.basis3d import filter_degrees, pair_basis
+from equivox.kernels.radial import RadialFamily, SmoothFinite
+from equivox.kernels.sampled import TapFamily
+from equivox.kernels.taps import TapGrid
 
 Scaling = Literal["published", "unit"]
 
@@ -62,13 +64,13 @@ class KernelPlan:
     """Everything that ``assembly.assemble`` needs, apart from the weights; immutable and shared between equal layers.
 
     ``weight_shape`` is (radial functions, n_w) path by path for the smooth-finite family (e3nn's layout, so published
-    weights are copied as they are) and (n,) block by block for Gaussian shells.
+    weights are copied as they are) and (n,) block by block for all others.
     """
 
     irreps_in: Irreps
     irreps_out: Irreps
     grid: TapGrid
-    radial: RadialFamily
+    radial: RadialFamily | TapFamily
     pairs: tuple[PairTerm, ...]
     self_terms: tuple[SelfTerm, ...]
     weight_shape: tuple[int, ...]
@@ -100,7 +102,7 @@ def make_plan(
     irreps_in: Irreps,
     irreps_out: Irreps,
     grid: TapGrid,
-    radial: RadialFamily,
+    radial: RadialFamily | TapFamily,
     lmax: int | None,
     self_connection: bool,
     scaling: Scaling,
@@ -118,7 +120,7 @@ def make_plan(
         )
     if self_connection and grid.center is None:
         raise ConfigError(f"a self-connection needs a centre tap; kernel size {grid.taps} has an even axis.")
-    by_shell = isinstance(radial, GaussianShells)
+    by_shell = not isinstance(radial, SmoothFinite)
     pairs, weight_shape = (_shell_pairs if by_shell else _path_pairs)(irreps_in, irreps_out, grid, radial, lmax)
     if scaling == "unit":
         pairs = _unit_scales(pairs, irreps_in, irreps_out)
@@ -190,7 +192,7 @@ def _group(parts: Iterable[tuple[frozenset[int], tuple[int, ...]]]) -> tuple[Ker
 
 
 def _path_pairs(
-    irreps_in: Irreps, irreps_out: Irreps, grid: TapGrid, radial: RadialFamily, lmax: int | None
+    irreps_in: Irreps, irreps_out: Irreps, grid: TapGrid, radial: RadialFamily | TapFamily, lmax: int | None
 ) -> tuple[list[PairTerm], tuple[int, ...]]:
     """e3nn's order: input block, filter degree, output block; one (copies in, copies out) slice per path."""
     found: dict[tuple[int, int], list[tuple[int, slice]]] = {}
@@ -213,7 +215,7 @@ def _path_pairs(
 
 
 def _shell_pairs(
-    irreps_in: Irreps, irreps_out: Irreps, grid: TapGrid, radial: RadialFamily, lmax: int | None
+    irreps_in: Irreps, irreps_out: Irreps, grid: TapGrid, radial: RadialFamily | TapFamily, lmax: int | None
 ) -> tuple[list[PairTerm], tuple[int, ...]]:
     """Order of 3D steerable CNNs: output block, input block, then (copies out, copies in, elements)."""
     pairs = []

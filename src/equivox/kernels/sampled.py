@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from equivox.geometry.harmonics import spherical_harmonics
-from equivox.kernels.basis3d import TapGrid
 from equivox.kernels.radial import RadialFamily
+from equivox.kernels.taps import TapGrid
 
 
 @runtime_checkable
@@ -33,6 +33,8 @@ class TapFamily(Protocol):
     def functions(self, degree: int, grid: TapGrid) -> Float[Tensor, "count dimension taps"]:
         """Every function on every tap, float64; zero where not admitted."""
         ...
+
+    def __hash__(self) -> int: ...
 
 
 def sampled_functions(

@@ -1,5 +1,6 @@
 """Layers that keep equivariance. Fields are tensors (batch, channel, x, y, z); channels follow an ``Irreps`` layout."""
 
+from equivox.kernels.matched import MatchedShells
 from equivox.kernels.radial import GaussianShells, SmoothFinite
 from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.dropout import FieldDropout
@@ -21,6 +22,7 @@ __all__ = [
     "GaussianShells",
     "GlobalPool",
     "LowPass3d",
+    "MatchedShells",
     "NormActivation",
     "NormMaxPool3d",
     "SmoothFinite",

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from equivox.errors import ConfigError
 from equivox.geometry.irreps import Irreps, IrrepsLike
-from equivox.kernels.basis3d import TapGrid
+from equivox.kernels.basis3d import filter_degrees
 from equivox.kernels.plan import KernelPlan, Scaling, make_plan
-from equivox.kernels.radial import GaussianShells, RadialFamily
+from equivox.kernels.radial import GaussianShells, RadialFamily, SmoothFinite
+from equivox.kernels.sampled import TapFamily
+from equivox.kernels.taps import TapGrid
 from equivox.nn.folding import FoldedKernels, make_kernels
 from equivox.nn.layout import place_channels, require_channels, take_channels
 
@@ -35,7 +37,8 @@ class SteerableConv3d(nn.Module):
     voxel_size_mm
         Edge of a voxel, one number or (x, y, z).
     radial
-        Radial family with distances in mm. Default: Gaussian shells of steerable.md 1.6 (band limits "compromise") on
+        Radial family with distances in mm, or :class:`MatchedShells`, which stays equivariant between the turns of the
+        grid (``MatchedShells.for_grid``). Default: Gaussian shells of steerable.md 1.6 (band limits "compromise") on
         the ball without corners, 81 taps at size 5.
     lmax
         Highest degree of a filter; default: whatever the layouts and the family allow.
@@ -89,7 +92,7 @@ class SteerableConv3d(nn.Module):
         kernel_size: int | Sequence[int] = 5,
         *,
         voxel_size_mm: float | Sequence[float | int] = 1.0,
-        radial: RadialFamily | None = None,
+        radial: RadialFamily | TapFamily | None = None,
         lmax: int | None = None,
         stride: int = 1,
         padding: Literal["same"] | int = "same",
@@ -111,9 +114,7 @@ class SteerableConv3d(nn.Module):
         self.stride = stride
         self.dilation = dilation
         self.normalization: Scaling = normalization
-        self.has_self_connection = (
-            not isinstance(radial, GaussianShells) if self_connection is None else self_connection
-        )
+        self.has_self_connection = isinstance(radial, SmoothFinite) if self_connection is None else self_connection
         if padding == "same":
             if self.grid.center is None:
                 raise ConfigError(f"kernel size {self.grid.taps} is even: padding 'same' cannot be; give a number.")
@@ -128,6 +129,7 @@ class SteerableConv3d(nn.Module):
         self._read = [[slices_in[block] for block in group.blocks_in] for group in plan.groups]
         self._written = [[slices_out[block] for block in group.blocks_out] for group in plan.groups]
         if not plan.pairs and not plan.self_terms:
+            self._require_functions()
             raise ConfigError(
                 f"no path leads from {self.irreps_in} to {self.irreps_out} with filters up to degree {lmax}; "
                 f"check parities (a scalar 0e reaches 1o, not 1e) or raise lmax."
@@ -139,6 +141,13 @@ class SteerableConv3d(nn.Module):
             self.register_parameter("self_connection", None)
         self._folded = FoldedKernels()
         self.reset_parameters(generator)
+
+    def _require_functions(self) -> None:
+        """Let a family given on taps say why it has no function of a degree that the layouts ask for."""
+        pairs = ((a, b) for _, a in self.irreps_in for _, b in self.irreps_out)
+        for degree in sorted({degree for a, b in pairs for degree in filter_degrees(a, b, self.lmax)}):
+            if isinstance(self.radial, TapFamily):
+                self.radial.functions(degree, self.grid)
 
     @property
     def plan(self) -> KernelPlan:
