@@ -10,12 +10,14 @@ from difflib import get_close_matches
 from torch import nn
 
 from equivox.errors import ConfigError, ModelFolderError
+from equivox.nets.classifiers import CLASSIFIERS
 
 ARCHITECTURES: Mapping[str, str] = {
     "unet": "equivox.nets.unet:UNet",
     "pose_net": "equivox.nets.pose:PoseNet",
     "finder": "equivox.nets.finder:FinderNet",
     "head_pose": "equivox.nets.head_pose:HeadPoseNet",
+    **CLASSIFIERS,
 }
 """Name in ``config.json`` -> module and class. The class's parameters are the fields that the file may hold."""
 
