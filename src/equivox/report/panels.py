@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -134,7 +135,7 @@ def _panel(
     values = sample_at(volume, points)[0, :, :, 0].double()
     inside = None if mask is None else sample_at(mask, points)[0, :, :, 0].double()
     figure = Figure(figsize=(3.0, 3.0), dpi=PICTURE_PIXELS / 3.0, facecolor="black")
-    FigureCanvasAgg(figure)
+    drawing = FigureCanvasAgg(figure)
     canvas = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     half = side_mm / 2
     extent = (-half, half, -half, half)
@@ -149,10 +150,8 @@ def _panel(
     _draw_scale_bar(canvas, half)
     canvas.set(xlim=(-half, half), ylim=(-half, half))
     canvas.axis("off")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="black", metadata={"Software": None})
     name = f"{prefix}-{plane.name.split(',')[0]}" + ("-eyes" if plane.offset_mm else "")
-    return Panel(name=name, caption=plane.name, webp=_as_webp(buffer.getvalue()))
+    return Panel(name=name, caption=plane.name, webp=_as_webp(drawing))
 
 
 def _window(volume: Volume, center_mm: Float[Tensor, "3"], half_mm: float) -> tuple[float, float]:
@@ -240,9 +239,10 @@ def _draw_scale_bar(canvas: Any, half: float) -> None:
     )
 
 
-def _as_webp(png: bytes) -> bytes:
-    """The same picture at a fifth of the size; every browser since 2020 shows it."""
+def _as_webp(drawing: FigureCanvasAgg) -> bytes:
+    """What was drawn, at a fifth of a PNG's size; every browser since 2020 shows it."""
+    drawing.draw()  # type: ignore[no-untyped-call]
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").save(buffer, format="WEBP", quality=84, method=4)
+    pixels = np.asarray(drawing.buffer_rgba())  # type: ignore[no-untyped-call]
+    Image.fromarray(pixels).convert("RGB").save(buffer, format="WEBP", quality=84, method=4)
     return buffer.getvalue()
