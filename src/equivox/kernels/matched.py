@@ -184,7 +184,10 @@ class MatchedShells:
             As :meth:`functions`.
         """
         if degree >= len(self.shells):
-            raise ConfigError(f"this family carries degrees up to {len(self.shells) - 1}; got {degree}.")
+            raise ConfigError(
+                f"this family carries degrees up to {len(self.shells) - 1}, not {degree}; make one that goes higher, "
+                f"MatchedShells.for_grid(grid, highest_degree={degree}), and give it as radial."
+            )
         space = self.space(degree, grid)
         if not self.shells[degree]:
             raise ConfigError(space.refusal(degree) or f"this family has no shell for degree {degree}.")

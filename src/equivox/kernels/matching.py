@@ -22,6 +22,8 @@ SMALLEST_KEEP = 0.3
 """An order is too high when matching keeps less than this of some function's norm."""
 SMALLEST_SINGULAR_VALUE = 0.3
 """An order is too high when the matched functions come closer to linear dependence than this."""
+HIGHEST_ORDER = 12
+"""No order above it is tried; a single tap would meet every one."""
 BAND_NODES = 10
 
 Taps = tuple[tuple[float, float, float], ...]
@@ -176,7 +178,9 @@ def choose_order(sampled: Float[np.ndarray, "functions dimension taps"], space: 
     order = space.degree
     if space.refusal(order) is not None:
         raise ConfigError(str(space.refusal(order)))
-    while space.refusal(order + 2) is None and match(sampled, space, order + 2).is_distinct:
+    while (
+        order + 2 <= HIGHEST_ORDER and space.refusal(order + 2) is None and match(sampled, space, order + 2).is_distinct
+    ):
         order += 2
     return order
 

@@ -61,6 +61,8 @@ def matched_space(
     order
         Highest degree ``D`` of the conditions; of the parity of ``J``.
     """
+    if not len(basis):
+        return MatchedSpace(order, np.zeros((0, 0)), 0)
     conditions, gains = moment_conditions(basis, positions, order)
     if len(conditions):
         _, values, right = np.linalg.svd(conditions, full_matrices=True)

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from equivox.errors import ConfigError
 from equivox.geometry.irreps import Irreps, IrrepsLike
-from equivox.kernels.basis3d import filter_degrees
+from equivox.kernels.families import BasisName, make_family, require_reach
+from equivox.kernels.matched import MatchedShells
 from equivox.kernels.plan import KernelPlan, Scaling, make_plan
-from equivox.kernels.radial import GaussianShells, RadialFamily, SmoothFinite
+from equivox.kernels.radial import RadialFamily, SmoothFinite
 from equivox.kernels.sampled import TapFamily
 from equivox.kernels.taps import TapGrid
 from equivox.nn.folding import FoldedKernels, make_kernels
+from equivox.nn.grids import GridRule, require_symmetric_grid
 from equivox.nn.layout import place_channels, require_channels, take_channels
 
 
@@ -36,23 +38,28 @@ class SteerableConv3d(nn.Module):
         mm. Three numbers are taps along (x, y, z).
     voxel_size_mm
         Edge of a voxel, one number or (x, y, z).
+    basis
+        Family by name, at its library's default settings: ``"matched"`` (default; stays equivariant between the turns
+        of the grid, on a ball of 27, 81 or 251 taps at sizes 3, 5, 7, filters up to degree 3), ``"se3cnn"``,
+        ``"e3nn"`` or ``"escnn"``.
     radial
-        Radial family with distances in mm, or :class:`MatchedShells`, which stays equivariant between the turns of the
-        grid (``MatchedShells.for_grid``). Default: Gaussian shells of steerable.md 1.6 (band limits "compromise") on
-        the ball without corners, 81 taps at size 5.
+        In place of a name, a family with settings of your own, distances in mm (:class:`MatchedShells` excepted:
+        it counts in voxels of the finest axis).
     lmax
         Highest degree of a filter; default: whatever the layouts and the family allow.
     stride, dilation
-        As in ``conv3d``. A stride keeps rotations by quarter turns only if it meets the grid symmetrically (odd sizes
-        for stride 2); see ``BlurPool3d``.
+        As in ``conv3d``. A stride does not filter first: see :class:`BlurPool3d`.
     padding
         ``"same"`` pads zeros so that stride 1 keeps the size; or voxels per side.
+    grid
+        With a stride: ``"symmetric"`` refuses sides that it meets off centre (then quarter turns are not exact; with
+        padding "same" and a stride of 2 sides must be odd), ``"any"`` takes all, as published networks do.
     self_connection
         Adds a learned point-wise mixing of equal irreps, folded into the centre tap. Default: as published, so with
         the smooth-finite family only (its kernels may vanish in the centre).
     normalization
-        ``"published"``: e3pose.md 5.5 or steerable.md 1.6. ``"unit"``: every reached component has unit variance for
-        white unit-variance input and weights N(0, 1).
+        ``"unit"`` (default with matched shells): every reached component has unit variance for white unit-variance
+        input and weights N(0, 1). ``"published"`` (default otherwise): e3pose.md 5.5 or steerable.md 1.6.
     generator
         Source of the initial weights, N(0, 1); default: torch's own.
     dtype, device
@@ -68,7 +75,10 @@ class SteerableConv3d(nn.Module):
     Raises
     ------
     ConfigError
-        If no path connects the layouts, or sizes do not fit.
+        If no path connects the layouts, if an output block could only be reached by filters that do not exist on these
+        taps (degree 3 at size 3), or if sizes do not fit.
+    GridSymmetryError
+        In ``forward``, if a stride meets the grid off centre.
 
     Notes
     -----
@@ -92,13 +102,15 @@ class SteerableConv3d(nn.Module):
         kernel_size: int | Sequence[int] = 5,
         *,
         voxel_size_mm: float | Sequence[float | int] = 1.0,
+        basis: BasisName | None = None,
         radial: RadialFamily | TapFamily | None = None,
         lmax: int | None = None,
         stride: int = 1,
         padding: Literal["same"] | int = "same",
         dilation: int = 1,
+        grid: GridRule = "symmetric",
         self_connection: bool | None = None,
-        normalization: Scaling = "published",
+        normalization: Scaling | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -108,16 +120,24 @@ class SteerableConv3d(nn.Module):
         self.irreps_out = Irreps(irreps_out)
         self.grid = TapGrid.for_size(kernel_size, voxel_size_mm)
         if radial is None:
-            radial = GaussianShells.for_kernel(max(self.grid.taps), voxel_size_mm=min(self.grid.voxel_size_mm))
+            radial = make_family("matched" if basis is None else basis, self.grid)
+        elif basis is not None:
+            raise ConfigError(f"give either basis={basis!r} or radial={radial}, not both.")
+        if normalization is None:
+            normalization = "unit" if isinstance(radial, MatchedShells) else "published"
         self.radial = radial
         self.lmax = lmax
         self.stride = stride
         self.dilation = dilation
+        self.grid_rule: GridRule = grid
         self.normalization: Scaling = normalization
         self.has_self_connection = isinstance(radial, SmoothFinite) if self_connection is None else self_connection
         if padding == "same":
             if self.grid.center is None:
-                raise ConfigError(f"kernel size {self.grid.taps} is even: padding 'same' cannot be; give a number.")
+                raise ConfigError(
+                    f"kernel size {self.grid.taps} is even, so padding 'same' cannot be; take an odd size (5), or give "
+                    f"padding in voxels and let a second even layer undo the shift by half a voxel."
+                )
             x, y, z = self.grid.taps
             self.padding = ((x - 1) * dilation // 2, (y - 1) * dilation // 2, (z - 1) * dilation // 2)
         else:
@@ -128,8 +148,8 @@ class SteerableConv3d(nn.Module):
         slices_in, slices_out = self.irreps_in.slices(), self.irreps_out.slices()
         self._read = [[slices_in[block] for block in group.blocks_in] for group in plan.groups]
         self._written = [[slices_out[block] for block in group.blocks_out] for group in plan.groups]
+        require_reach(self.irreps_in, self.irreps_out, plan.active_out, self.grid, radial, lmax)
         if not plan.pairs and not plan.self_terms:
-            self._require_functions()
             raise ConfigError(
                 f"no path leads from {self.irreps_in} to {self.irreps_out} with filters up to degree {lmax}; "
                 f"check parities (a scalar 0e reaches 1o, not 1e) or raise lmax."
@@ -141,13 +161,6 @@ class SteerableConv3d(nn.Module):
             self.register_parameter("self_connection", None)
         self._folded = FoldedKernels()
         self.reset_parameters(generator)
-
-    def _require_functions(self) -> None:
-        """Let a family given on taps say why it has no function of a degree that the layouts ask for."""
-        pairs = ((a, b) for _, a in self.irreps_in for _, b in self.irreps_out)
-        for degree in sorted({degree for a, b in pairs for degree in filter_degrees(a, b, self.lmax)}):
-            if isinstance(self.radial, TapFamily):
-                self.radial.functions(degree, self.grid)
 
     @property
     def plan(self) -> KernelPlan:
@@ -193,6 +206,9 @@ class SteerableConv3d(nn.Module):
     ) -> Float[Tensor, "batch channel_out x_out y_out z_out"]:
         """Apply the convolution; channels as in ``irreps_in`` and ``irreps_out``."""
         require_channels(field, self.irreps_in, "SteerableConv3d")
+        if self.stride > 1 and self.grid_rule == "symmetric":
+            x, y, z = ((taps - 1) * self.dilation + 1 for taps in self.grid.taps)
+            require_symmetric_grid(field.shape[2:], (x, y, z), self.padding, (self.stride,) * 3, "SteerableConv3d")
         needs_gradient = torch.is_grad_enabled() and (
             self.weight.requires_grad or (self.self_connection is not None and self.self_connection.requires_grad)
         )
