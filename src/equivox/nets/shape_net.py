@@ -1,0 +1,325 @@
+"""Our own classifier of volumes, and the plain network that it is compared with.
+
+Both turn a field on a cube into one logit per class. The steerable one commutes with rotations up to the last linear
+layer, so that its logits do not change when the object turns: exactly for the turns of the cube, closely for all
+others, because its kernels are moment-matched, what enters is smooth, and no layer subsamples without a low-pass.
+Fields of SO(3) are used throughout: a mirror image is a different object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from equivox.errors import ConfigError
+from equivox.kernels.matched import MatchedShells
+from equivox.nn.conv3d import SteerableConv3d
+from equivox.nn.gate import Gate
+from equivox.nn.lowpass import BlurPool3d, LowPass3d
+from equivox.nn.norm import FieldBatchNorm
+
+Pooling = Literal["blur", "stride"]
+Fields = Sequence[Sequence[int]]
+
+SMALL: Fields = ((2, 2, 1), (8, 3, 2))
+"""Multiplicities of degree 0, 1, 2 per block at the defaults; with gates 16 and 32 channels, which CPUs like."""
+
+
+class ShapeNet(nn.Module):
+    """Steerable classifier with matched kernels.
+
+    Blocks of convolution, batch norm, gate and low-passed subsampling; a last convolution to scalars, their mean over
+    space, batch norm, dropout, a linear layer.
+
+    Parameters
+    ----------
+    channels_in
+        Scalar input channels.
+    classes
+        Logits.
+    vectors_in
+        Vector input channels, components (x, y, z), after the scalar ones.
+    fields
+        Per block the multiplicities of degree 0, 1, 2.
+    kernel_sizes
+        Per block 3, 5 or 7; degree-3 filters are used where the size carries them (5 and 7).
+    strides
+        Per block 1 or 2.
+    features
+        Scalars of the last convolution (size 3).
+    lowpass
+        Scale of the low-pass at entry, 1 for none: for volumes with sharp edges.
+    pooling
+        ``"blur"`` subsamples through a low-pass; ``"stride"`` takes every second voxel as it is, which breaks the
+        invariance and is here to show that.
+    dropout
+        Of the features, in training.
+    generator
+        Source of the initial weights.
+
+    Raises
+    ------
+    ConfigError
+        If the lists differ in length or an entry is out of range; in ``forward`` if a side is not 1 more than a
+        multiple of all strides (the sampling lattice would not be centred, and quarter turns would not be exact).
+
+    Notes
+    -----
+    After every gate the field is multiplied by a soft ball, so that the domain itself has no corners.
+
+    Examples
+    --------
+    >>> ShapeNet(1, 8).eval()(torch.zeros(2, 1, 13, 13, 13)).shape
+    torch.Size([2, 8])
+    """
+
+    def __init__(
+        self,
+        channels_in: int = 1,
+        classes: int = 8,
+        *,
+        vectors_in: int = 0,
+        fields: Fields = SMALL,
+        kernel_sizes: Sequence[int] = (5, 5),
+        strides: Sequence[int] = (2, 1),
+        features: int = 32,
+        lowpass: float = 3.0,
+        pooling: Pooling = "blur",
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        _require_sizes(fields, kernel_sizes, strides, pooling)
+        self.divisor = _product(strides)
+        self.channels_in = channels_in + 3 * vectors_in
+        self.entry = LowPass3d(lowpass)
+        before = f"{channels_in}x0" + (f"+{vectors_in}x1" if vectors_in else "")
+        self.irreps_in = before
+        blocks: list[nn.Module] = []
+        for multiplicities, size, stride in zip(fields, kernel_sizes, strides, strict=True):
+            block = _SteerableBlock(before, multiplicities, size, stride, pooling, generator)
+            before = str(block.gate.irreps_out)
+            blocks.append(block)
+        blocks.append(_SteerableBlock(before, (features,), 3, 1, pooling, generator))
+        self.blocks = nn.ModuleList(blocks)
+        self.scale = nn.BatchNorm1d(features)
+        self.dropout = nn.Dropout(dropout)
+        self.head = _make_head(features, classes, generator)
+
+    def features(self, volume: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch feature"]:
+        """What the head reads: scalars that do not change when the volume turns."""
+        _require_input(volume, self.channels_in, self.divisor, "ShapeNet")
+        field = self.entry(volume)
+        for block in self.blocks:
+            field = block(field)
+        return field.mean(dim=(2, 3, 4))
+
+    def forward(self, volume: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch class"]:
+        """Logits."""
+        return self.head(self.dropout(self.scale(self.features(volume))))
+
+
+class PlainShapeNet(nn.Module):
+    """The plain network of the same layout: as many channels, taps and strides, so the same cost; free kernels.
+
+    Parameters
+    ----------
+    channels_in, classes, vectors_in, fields, kernel_sizes, strides, features, lowpass, pooling, dropout, generator
+        As for :class:`ShapeNet`; a block has the channels that the steerable convolution of the same fields has, gates
+        included, and a vector counts as three channels.
+
+    Examples
+    --------
+    >>> PlainShapeNet(1, 8).eval()(torch.zeros(2, 1, 13, 13, 13)).shape
+    torch.Size([2, 8])
+    """
+
+    def __init__(
+        self,
+        channels_in: int = 1,
+        classes: int = 8,
+        *,
+        vectors_in: int = 0,
+        fields: Fields = SMALL,
+        kernel_sizes: Sequence[int] = (5, 5),
+        strides: Sequence[int] = (2, 1),
+        features: int = 32,
+        lowpass: float = 3.0,
+        pooling: Pooling = "blur",
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        _require_sizes(fields, kernel_sizes, strides, pooling)
+        self.divisor = _product(strides)
+        self.channels_in = before = channels_in + 3 * vectors_in
+        self.entry = LowPass3d(lowpass)
+        blocks: list[nn.Module] = []
+        for multiplicities, size, stride in zip(fields, kernel_sizes, strides, strict=True):
+            width = _make_gate(multiplicities).irreps_in.dimension
+            blocks.append(_PlainBlock(before, width, size, stride, pooling, generator))
+            before = width
+        blocks.append(_PlainBlock(before, features, 3, 1, pooling, generator))
+        self.blocks = nn.ModuleList(blocks)
+        self.scale = nn.BatchNorm1d(features)
+        self.dropout = nn.Dropout(dropout)
+        self.head = _make_head(features, classes, generator)
+
+    def forward(self, volume: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch class"]:
+        """Logits."""
+        _require_input(volume, self.channels_in, self.divisor, "PlainShapeNet")
+        field = self.entry(volume)
+        for block in self.blocks:
+            field = block(field)
+        return self.head(self.dropout(self.scale(field.mean(dim=(2, 3, 4)))))
+
+
+class _SteerableBlock(nn.Module):
+    """Convolution, batch norm, gate, ball, subsampling."""
+
+    def __init__(
+        self,
+        before: str,
+        multiplicities: Sequence[int],
+        size: int,
+        stride: int,
+        pooling: Pooling,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        self.gate = _make_gate(multiplicities)
+        strided = stride if pooling == "stride" else 1
+        self.conv = SteerableConv3d(
+            before,
+            self.gate.irreps_in,
+            size,
+            radial=MatchedShells.for_kernel(size, highest_degree=2 if size == 3 else 3),
+            lmax=2 if size == 3 else 3,
+            stride=strided,
+            normalization="unit",
+            generator=generator,
+        )
+        self.norm = FieldBatchNorm(self.gate.irreps_in)
+        self.pool = BlurPool3d(stride) if stride > 1 and pooling == "blur" else nn.Identity()
+
+    def forward(self, field: Tensor) -> Tensor:
+        """Apply."""
+        field = self.gate(self.norm(self.conv(field)))
+        return self.pool(field * soft_ball(field.shape[-1]).to(field))
+
+
+class _PlainBlock(nn.Module):
+    """Convolution, batch norm, SiLU, subsampling."""
+
+    def __init__(
+        self,
+        before: int,
+        width: int,
+        size: int,
+        stride: int,
+        pooling: Pooling,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        strided = stride if pooling == "stride" else 1
+        self.conv = nn.Conv3d(before, width, size, stride=strided, padding=size // 2, bias=False)
+        with torch.no_grad():
+            self.conv.weight.normal_(std=(2.0 / (before * size**3)) ** 0.5, generator=generator)
+        self.norm = nn.BatchNorm3d(width)
+        self.pool = BlurPool3d(stride) if stride > 1 and pooling == "blur" else nn.Identity()
+
+    def forward(self, field: Tensor) -> Tensor:
+        """Apply."""
+        return self.pool(nn.functional.silu(self.norm(self.conv(field))))
+
+
+def settle_norms(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace the running statistics of all batch norms by plain means over batches, under the present weights.
+
+    While weights move, running statistics lag behind them; a classifier that reads small differences between means
+    feels that. The network ends in evaluation mode.
+    """
+    kinds = FieldBatchNorm | nn.BatchNorm1d | nn.BatchNorm3d
+    norms = [module for module in network.modules() if isinstance(module, kinds)]
+    kept = [norm.momentum for norm in norms]
+    network.train()
+    with torch.no_grad():
+        for count, batch in enumerate(batches, start=1):
+            for norm in norms:
+                norm.momentum = 1.0 / count
+            network(batch)
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+    network.eval()
+
+
+def soft_ball(side: int) -> Float[Tensor, "x y z"]:
+    """1 inside a ball, falling smoothly to 0 over the outer fifth of its radius; the ball touches the cube's faces.
+
+    A cube of 5 voxels or less is left as it is: its corners are nearer than its voxels are fine.
+    """
+    if side <= 5:
+        return torch.ones(side, side, side)
+    axis = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2) / (side / 2)
+    radius = (axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2).sqrt()
+    inward = ((1.0 - radius) / 0.2).clamp(0.0, 1.0)
+    return inward.square() * (3.0 - 2.0 * inward)
+
+
+def _make_gate(multiplicities: Sequence[int]) -> Gate:
+    """SiLU on scalars, sigmoid gates on the rest."""
+    gated = [f"{count}x{degree}" for degree, count in enumerate(multiplicities) if degree and count]
+    return Gate(f"{multiplicities[0]}x0", "+".join(gated), even="silu")
+
+
+def _make_head(features: int, classes: int, generator: torch.Generator | None) -> nn.Linear:
+    """A linear layer with weights of variance 1 / features."""
+    head = nn.Linear(features, classes)
+    with torch.no_grad():
+        head.weight.normal_(std=features**-0.5, generator=generator)
+        head.bias.zero_()
+    return head
+
+
+def _product(strides: Sequence[int]) -> int:
+    """By how much the grid becomes coarser."""
+    product = 1
+    for stride in strides:
+        product *= stride
+    return product
+
+
+def _require_sizes(fields: Fields, kernel_sizes: Sequence[int], strides: Sequence[int], pooling: str) -> None:
+    """Refuse a layout that cannot be built, with what is wrong."""
+    if not fields or not len(fields) == len(kernel_sizes) == len(strides):
+        raise ConfigError(
+            f"fields, kernel_sizes and strides name one entry per block; got {len(fields)}, {len(kernel_sizes)} and "
+            f"{len(strides)} entries."
+        )
+    for multiplicities in fields:
+        if not 1 <= len(multiplicities) <= 3 or multiplicities[0] < 1 or min(multiplicities) < 0:
+            raise ConfigError(
+                f"a block's fields are 1 to 3 multiplicities of degree 0, 1, 2, at least one scalar; got "
+                f"{list(multiplicities)}."
+            )
+    if any(size not in (3, 5, 7) for size in kernel_sizes) or any(stride not in (1, 2) for stride in strides):
+        raise ConfigError(
+            f"kernel sizes are 3, 5 or 7 and strides 1 or 2; got {list(kernel_sizes)} and {list(strides)}."
+        )
+    if pooling not in ("blur", "stride"):
+        raise ConfigError(f"pooling is 'blur' or 'stride', got {pooling!r}.")
+
+
+def _require_input(volume: Tensor, channels: int, divisor: int, name: str) -> None:
+    """Refuse a wrong number of channels, or sides that strides do not meet symmetrically."""
+    if volume.shape[1] != channels:
+        raise ValueError(f"{name} expects {channels} channels, got {volume.shape[1]}: shape {tuple(volume.shape)}.")
+    if any((side - 1) % divisor for side in volume.shape[2:]):
+        raise ConfigError(
+            f"a volume of sides {tuple(volume.shape[2:])} is subsampled off centre by a factor of {divisor}: every "
+            f"side must be a multiple of {divisor} plus 1 (for example {divisor * (volume.shape[2] // divisor) + 1})."
+        )
