@@ -24,4 +24,3 @@ autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 suppress_warnings = ["myst.header"]
 html_static_path: list[str] = []
-mathjax_path = ""  # formulas are shown as text when a page is read offline
