@@ -35,6 +35,10 @@ class ConfigError(EquivoxError):
     exit_code = 2
 
 
+class GridSymmetryError(ConfigError, ValueError):
+    """A strided layer that would meet a grid off centre, so that quarter turns would no longer be exact."""
+
+
 class OutputError(EquivoxError):
     """A place that cannot be written to, or results that would be overwritten."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from equivox.nn import FieldBatchNorm, FieldInstanceNorm
+from equivox.nn import FieldBatchNorm, FieldGroupNorm, FieldInstanceNorm
 from equivox.testing import assert_equivariant
 
 FixturePath = Callable[[str], Path]
@@ -76,10 +76,26 @@ def test_se3cnn_batch_norm(fixture_path: FixturePath) -> None:
     np.testing.assert_allclose(norm.eval()(field).detach().numpy(), data["bn_y_eval"], atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("kind", [FieldInstanceNorm, FieldBatchNorm])
+def test_se3cnn_group_norm(fixture_path: FixturePath) -> None:
+    data = np.load(fixture_path("steerable/se3cnn_norms.npz"))
+    layout = "+".join(f"{mul}x{(dimension - 1) // 2}" for mul, dimension in data["Rs_mul_dim"])
+    norm = FieldGroupNorm(layout, second_moment="norm", dtype=torch.float64)
+    norm.load_state_dict({name: torch.from_numpy(data[f"gn_{name}"]) for name in ("weight", "bias")})
+    for mode in (True, False):
+        result = norm.train(mode)(torch.from_numpy(data["bn_x"])).detach().numpy()
+        np.testing.assert_allclose(result, data["gn_y"], atol=1e-10, rtol=0)
+
+
+def test_group_norm_with_blocks_of_one_copy_is_instance_norm(generator: torch.Generator) -> None:
+    field = torch.randn(2, 8, 3, 3, 3, generator=generator)
+    single = FieldGroupNorm("1x0e+1x0e+1x1o+1x1o")
+    torch.testing.assert_close(single(field), FieldInstanceNorm("2x0e+2x1o")(field))
+
+
+@pytest.mark.parametrize("kind", [FieldInstanceNorm, FieldBatchNorm, FieldGroupNorm])
 @pytest.mark.parametrize("layout", [LAYOUT, "2x0+1x1"])
 def test_norms_are_exact_on_the_cube(
-    kind: type[FieldInstanceNorm] | type[FieldBatchNorm], layout: str, generator: torch.Generator
+    kind: type[FieldInstanceNorm] | type[FieldBatchNorm] | type[FieldGroupNorm], layout: str, generator: torch.Generator
 ) -> None:
     norm = kind(layout, dtype=torch.float64)
     with torch.no_grad():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from equivox.errors import ConfigError
-from equivox.nn import FieldDropout, FieldLinear, NormActivation, SmoothFinite, SteerableConv3d
+from equivox.nn import FieldDropout, FieldLinear, NormActivation, NormReLU, NormSoftplus, SmoothFinite, SteerableConv3d
 from equivox.testing import assert_equivariant
 
 LAYOUT = "3x0e+1x0o+2x1o+1x2e"
@@ -72,3 +72,24 @@ def test_the_gradient_of_a_norm_activation_is_finite_at_zero() -> None:
     NormActivation("1x1o", "relu")(field).sum().backward()
     assert field.grad is not None
     assert bool(torch.isfinite(field.grad).all())
+
+
+@pytest.mark.parametrize("kind", [NormSoftplus, NormReLU])
+def test_norm_non_linearities_shrink_lengths_keep_directions_and_are_exact_on_the_cube(
+    kind: type[NormSoftplus] | type[NormReLU], generator: torch.Generator
+) -> None:
+    layer = kind(LAYOUT, scalars="tanh", dtype=torch.float64)
+    assert layer.bias.shape == (3,)
+    assert_equivariant(layer, LAYOUT, LAYOUT, side=3)
+    field = torch.randn(4, 15, generator=generator, dtype=torch.float64)
+    vector, result = field[:, 4:7], layer(field)[:, 4:7].detach()
+    length = vector.norm(dim=1)
+    shift = layer.bias[0].detach()
+    shrunk = torch.nn.functional.softplus(length - shift) if kind is NormSoftplus else torch.relu(length - shift)
+    torch.testing.assert_close(result, vector * (shrunk / length)[:, None], atol=1e-5, rtol=0)
+    still = torch.zeros(1, 15, dtype=torch.float64, requires_grad=True)
+    layer(still).sum().backward()
+    assert still.grad is not None
+    assert bool(torch.isfinite(still.grad).all())
+    with pytest.raises(ConfigError, match="not odd"):
+        kind(LAYOUT)

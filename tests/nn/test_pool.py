@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from equivox.nn import AveragePool3d, BlurPool3d, GlobalPool, LowPass3d, NormMaxPool3d
+from equivox.nn import AveragePool3d, BlurPool3d, GlobalPool, LowPass3d, NormMaxPool3d, SteerableUpConv3d, Upsample3d
 from equivox.testing import assert_equivariant
 
 FixturePath = Callable[[str], Path]
@@ -21,11 +21,13 @@ def test_the_published_pooling_item_by_item(fixture_path: FixturePath) -> None:
     data = np.load(fixture_path("e3pose/06_pooling.npz"))
     layout = json.loads(str(data["meta"]))["irreps"]
     field = torch.from_numpy(data["x"])
-    signed = NormMaxPool3d(layout, 2, odd_scalars="signed")(field).numpy()
+    signed = NormMaxPool3d(layout, 2, odd_scalars="signed", grid="any")(field).numpy()
     np.testing.assert_array_equal(signed, data["max_each_item_separately"])
-    np.testing.assert_array_equal(NormMaxPool3d(layout, 2)(field).numpy(), data["max_corrected_odd_scalars_abs"])
+    np.testing.assert_array_equal(
+        NormMaxPool3d(layout, 2, grid="any")(field).numpy(), data["max_corrected_odd_scalars_abs"]
+    )
     assert np.abs(signed - data["max_reference_batched_WRONG_for_item1"]).max() > 0.1
-    np.testing.assert_allclose(AveragePool3d(2)(field).numpy(), data["avg"], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(AveragePool3d(2, grid="any")(field).numpy(), data["avg"], atol=1e-6, rtol=0)
     readout = torch.from_numpy(data["readout_map"])
     axes = [GlobalPool("1x1e", "max")(readout[:, :3]), GlobalPool("2x1o", "direction")(readout[:, 3:])]
     pooled = torch.cat(axes, dim=1).numpy()
@@ -44,9 +46,44 @@ def test_low_pass_and_pools_of_other_libraries(fixture_path: FixturePath) -> Non
     np.testing.assert_allclose(AveragePool3d(2)(field).numpy(), data["avgpool_y"], atol=1e-12, rtol=0)
 
 
+def test_anisotropic_and_transposed_filters_of_e3nn(fixture_path: FixturePath) -> None:
+    data = np.load(fixture_path("steerable/pooling.npz"))
+    for scale in (2.0, 4.0):
+        x, y, z = (np.array(taps) for taps in LowPass3d(scale, voxel_size_mm=(1, 1, 2)).taps)
+        kernel = np.einsum("x,y,z->xyz", x, y, z)
+        np.testing.assert_allclose(
+            kernel, data[f"e3nn_aniso_kernel_scale{scale:.0f}_steps112"][0, 0], atol=1e-12, rtol=0
+        )
+    own = Upsample3d(2, normalization="published")(torch.from_numpy(data["x"])).numpy()
+    np.testing.assert_allclose(own, data["e3nn_transposed_scale2_stride2"], atol=1e-12, rtol=0)
+
+
+def test_an_anisotropic_low_pass_keeps_the_size() -> None:
+    """e3nn pads all axes alike: the z size grows by 2 there (trap 13)."""
+    assert LowPass3d(2.0, voxel_size_mm=(1, 1, 2))(torch.zeros(1, 1, 7, 7, 7)).shape == (1, 1, 7, 7, 7)
+
+
+def test_upsampling_keeps_a_constant_and_the_centre_and_published_upsampling_is_a_checkerboard() -> None:
+    constant = torch.ones(1, 1, 5, 5, 5, dtype=torch.float64)
+    assert float((Upsample3d(2)(constant) - 1).abs().max()) < 1e-12
+    published = Upsample3d(2, normalization="published")(constant)[..., 2:-2, 2:-2, 2:-2]
+    assert float(published.max() - published.min()) > 0.25
+    line = torch.arange(5, dtype=torch.float64)[None, None, :, None, None].expand(1, 1, 5, 5, 5)
+    fine = Upsample3d(2)(line)[0, 0, 2:-2, 4, 4]
+    torch.testing.assert_close(fine, torch.arange(2, 7, dtype=torch.float64) / 2)  # no stretching
+    assert Upsample3d((2, 2, 1))(constant).shape == (1, 1, 9, 9, 5)
+
+
+@pytest.mark.parametrize("side", [4, 5])
+def test_upsampling_is_exact_on_the_cube_for_every_side(side: int) -> None:
+    assert_equivariant(Upsample3d(2), LAYOUT, LAYOUT, side=side, batch=1)
+    up = SteerableUpConv3d(LAYOUT, LAYOUT, 3, dtype=torch.float64)
+    assert_equivariant(up, LAYOUT, LAYOUT, side=side, batch=1)
+
+
 def test_f1_a_batch_gives_what_its_items_give(generator: torch.Generator) -> None:
     field = torch.randn(3, 15, 6, 4, 5, generator=generator)
-    pool = NormMaxPool3d(LAYOUT, 2)
+    pool = NormMaxPool3d(LAYOUT, 2, grid="any")
     assert torch.equal(pool(field), torch.cat([pool(item[None]) for item in field]))
 
 
@@ -64,7 +101,7 @@ def test_pools_are_exact_on_the_cube(pool: torch.nn.Module) -> None:
 def test_blur_pool_is_exact_on_odd_sides_and_keeps_a_constant() -> None:
     assert_equivariant(BlurPool3d(2), LAYOUT, LAYOUT, side=7, batch=1)
     with pytest.raises(AssertionError, match="not equivariant"):
-        assert_equivariant(BlurPool3d(2), LAYOUT, LAYOUT, side=6, batch=1)
+        assert_equivariant(BlurPool3d(2, grid="any"), LAYOUT, LAYOUT, side=6, batch=1)
     constant = BlurPool3d(2)(torch.full((1, 1, 9, 9, 9), 3.0))
     assert float((constant - 3.0).abs().max()) < 1e-5
 

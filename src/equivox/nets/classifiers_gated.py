@@ -45,7 +45,7 @@ class TetrisNet(nn.Module):
         self.entry = LowPass3d(ENTRY_SCALE)
         self.blocks = nn.Sequential(
             *(
-                GatedConv3d(before, after, 5, padding=4, stride=stride, subsample=kind)
+                GatedConv3d(before, after, 5, padding=4, stride=stride, subsample=kind, grid="any")
                 for before, after, stride in zip(layouts[:-1], layouts[1:], (1, 2, 2, 1), strict=True)
             )
         )
@@ -88,6 +88,7 @@ class Shrec17Net(nn.Module):
                     padding=4,
                     stride=2 - number % 2,
                     subsample=kind,
+                    grid="any",
                     norm="input",
                     momentum=0.1,
                 )

@@ -55,7 +55,9 @@ class SE3ResNet34(nn.Module):
                 after = so3_fields((features,)) if last else between
                 stride = 2 if stage and not number else 1
                 blocks.append(
-                    GatedResidual3d(layout, between, after, stride=stride, momentum=MOMENTUM, dropout=dropout)
+                    GatedResidual3d(
+                        layout, between, after, stride=stride, momentum=MOMENTUM, dropout=dropout, grid="any"
+                    )
                 )
                 layout = after
         self.blocks = nn.Sequential(*blocks)

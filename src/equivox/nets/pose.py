@@ -146,7 +146,7 @@ class PoseNet(nn.Module):
         self.pools = nn.ModuleList()
         for level in range(poolings + 1):
             if level:
-                self.pools.append(NormMaxPool3d(irreps, 2, odd_scalars=odd_scalars))
+                self.pools.append(NormMaxPool3d(irreps, 2, odd_scalars=odd_scalars, grid="any"))
             block = Block(
                 irreps,
                 multiplier * 2**level,

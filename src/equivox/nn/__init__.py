@@ -6,25 +6,38 @@ from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.dropout import FieldDropout
 from equivox.nn.gate import Gate
 from equivox.nn.linear import FieldLinear
-from equivox.nn.lowpass import BlurPool3d, LowPass3d
-from equivox.nn.norm import FieldBatchNorm, FieldInstanceNorm
-from equivox.nn.norm_activation import NormActivation
+from equivox.nn.lowpass import BlurPool3d, LowPass3d, Upsample3d
+from equivox.nn.norm import FieldBatchNorm, FieldGroupNorm, FieldInstanceNorm
+from equivox.nn.norm_activation import NormActivation, NormReLU, NormSoftplus
 from equivox.nn.pool import AveragePool3d, GlobalPool, NormMaxPool3d
+from equivox.nn.residual import GatedConv3d, GatedResidual3d, PaddedBatchNorm
+from equivox.nn.tensor_product import TensorProduct, TensorProductActivation
+from equivox.nn.up_conv3d import SteerableUpConv3d
 
 __all__ = [
     "AveragePool3d",
     "BlurPool3d",
     "FieldBatchNorm",
     "FieldDropout",
+    "FieldGroupNorm",
     "FieldInstanceNorm",
     "FieldLinear",
     "Gate",
+    "GatedConv3d",
+    "GatedResidual3d",
     "GaussianShells",
     "GlobalPool",
     "LowPass3d",
     "MatchedShells",
     "NormActivation",
     "NormMaxPool3d",
+    "NormReLU",
+    "NormSoftplus",
+    "PaddedBatchNorm",
     "SmoothFinite",
     "SteerableConv3d",
+    "SteerableUpConv3d",
+    "TensorProduct",
+    "TensorProductActivation",
+    "Upsample3d",
 ]

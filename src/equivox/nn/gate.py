@@ -72,7 +72,7 @@ class Gate(nn.Module):
         scalars, gated = Irreps(irreps_scalars), Irreps(irreps_gated)
         if irreps_gates is None:
             irreps_gates = [(multiplicity, Irrep(0, 0 if gated.is_so3 else 1)) for multiplicity, _ in gated]
-        gates, gated = _align(Irreps(irreps_gates), gated)
+        gates, gated = align_copies(Irreps(irreps_gates), gated, "gates", "fields")
         if any(irrep.degree for _, irrep in scalars + gates):
             raise ConfigError(f"scalars and gates of a gate have degree 0, got {scalars} and {gates}.")
         self.irreps_scalars, self.irreps_gates, self.irreps_gated = scalars, gates, gated
@@ -138,13 +138,19 @@ class Gate(nn.Module):
         return f"{self.irreps_in} -> {self.irreps_out}"
 
 
-def _align(gates: Irreps, gated: Irreps) -> tuple[Irreps, Irreps]:
-    """Split blocks so that gate block and gated block number n have equal multiplicity."""
-    if gates.multiplicity != gated.multiplicity:
-        raise ConfigError(f"{gates} are {gates.multiplicity} gates for {gated.multiplicity} fields {gated}.")
-    pairs: list[tuple[Irrep, Irrep]] = list(zip(gates.copies(), gated.copies(), strict=True))
+def align_copies(first: Irreps, second: Irreps, name: str, other: str) -> tuple[Irreps, Irreps]:
+    """Split blocks so that block number n of both layouts has equal multiplicity; copy number n meets copy number n.
+
+    Raises
+    ------
+    ConfigError
+        If the layouts differ in their number of copies; ``name`` and ``other`` say what they are.
+    """
+    if first.multiplicity != second.multiplicity:
+        raise ConfigError(f"{first} are {first.multiplicity} {name} for {second.multiplicity} {other} {second}.")
+    pairs: list[tuple[Irrep, Irrep]] = list(zip(first.copies(), second.copies(), strict=True))
     runs = [(sum(1 for _ in run), pair) for pair, run in itertools.groupby(pairs)]
-    return Irreps([(n, gate) for n, (gate, _) in runs]), Irreps([(n, field) for n, (_, field) in runs])
+    return Irreps([(n, one) for n, (one, _) in runs]), Irreps([(n, two) for n, (_, two) in runs])
 
 
 def _output_parity(function: str, irrep: Irrep) -> int:

@@ -85,18 +85,31 @@ class _FieldNorm(nn.Module):
             read += multiplicity
         return torch.cat(pieces, dim=-1)
 
-    def _moments(self, flat: Tensor, *, over_batch: bool = False) -> tuple[Tensor, Tensor]:
-        """Mean of even scalars (batch, scalar) and second moment about it (batch, copy); or one row over the batch."""
+    def _over_blocks(self, values: Tensor, *, scalars: bool) -> Tensor:
+        """Replace the values of a block's copies by their mean; of all blocks, or of even scalars only."""
+        counts = [multiplicity for multiplicity, irrep in self.irreps if irrep.is_scalar or not scalars]
+        means = [part.mean(-1, keepdim=True).expand_as(part) for part in values.split(counts, dim=-1) if part.shape[-1]]
+        return torch.cat(means, dim=-1) if means else values
+
+    def _moments(self, flat: Tensor, *, over_batch: bool = False, over_blocks: bool = False) -> tuple[Tensor, Tensor]:
+        """Mean of even scalars (batch, scalar) and second moment about it (batch, copy).
+
+        Over the batch: one row. Over blocks: equal for all copies of a block.
+        """
         variance, average = torch.var_mean(flat, dim=-1, correction=0)
         mean = self._to_scalars(average)
         if over_batch:
             mean = mean.mean(dim=0, keepdim=True)
+        if over_blocks:
+            mean = self._over_blocks(mean, scalars=True)
         center = self._from_scalars(mean)
         if self.reduce == "max":
             square = (flat - center[..., None]).square()
             second = self._per_copy(square.transpose(1, 2)).amax(dim=1)
         else:
             second = self._per_copy(variance + (average - center).square())
+        if over_blocks:
+            second = self._over_blocks(second, scalars=False)
         return mean, second.mean(dim=0, keepdim=True) if over_batch else second
 
     def _normalise(self, field: Tensor, mean: Tensor, second: Tensor) -> Tensor:
@@ -156,6 +169,41 @@ class FieldInstanceNorm(_FieldNorm):
         """Normalise; shape unchanged."""
         require_channels(field, self.irreps, "FieldInstanceNorm", spatial=None)
         mean, second = self._moments(field.flatten(2))
+        return self._normalise(field, mean, second)
+
+
+class FieldGroupNorm(_FieldNorm):
+    """Normalise each block of the layout over its copies and the space of each sample: one group per block.
+
+    Even scalars of a block share one mean, all copies of a block one second moment. The same in training and
+    evaluation, and independent of the batch.
+
+    Parameters
+    ----------
+    irreps
+        Channel layout; a block per group, so ``"4x0 + 4x0"`` are two groups. With blocks of one copy this is
+        :class:`FieldInstanceNorm`.
+    eps, affine, second_moment, reduce, dtype, device
+        As for :class:`FieldInstanceNorm`.
+    """
+
+    def __init__(
+        self,
+        irreps: IrrepsLike,
+        *,
+        eps: float = 1e-5,
+        affine: bool = True,
+        second_moment: SecondMoment = "component",
+        reduce: Reduce = "mean",
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(irreps, eps, affine, second_moment, reduce, dtype, device)
+
+    def forward(self, field: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        """Normalise; shape unchanged."""
+        require_channels(field, self.irreps, "FieldGroupNorm", spatial=None)
+        mean, second = self._moments(field.flatten(2), over_blocks=True)
         return self._normalise(field, mean, second)
 
 

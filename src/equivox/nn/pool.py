@@ -12,15 +12,8 @@ from torch import Tensor, nn
 
 from equivox.errors import ConfigError
 from equivox.geometry.irreps import Irreps, IrrepsLike
+from equivox.nn.grids import GridRule, Triple, require_symmetric_grid, triple
 from equivox.nn.layout import require_channels
-
-
-def triple(value: int | Sequence[int], name: str) -> tuple[int, int, int]:
-    """One number or three as (x, y, z); all at least 1."""
-    entries = (value,) * 3 if isinstance(value, int) else tuple(value)
-    if len(entries) != 3 or min(entries) < 1:
-        raise ConfigError(f"{name} {value} is not one or three positive whole numbers.")
-    return (entries[0], entries[1], entries[2])
 
 
 class NormMaxPool3d(nn.Module):
@@ -35,14 +28,17 @@ class NormMaxPool3d(nn.Module):
     irreps
         Channel layout.
     window
-        Size and stride, one number or (x, y, z); voxels that do not fill a window are dropped.
+        Size and stride, one number or (x, y, z).
     odd_scalars
         ``"signed"`` pools odd scalars by their signed maximum, as the published E(3)-Pose did (for imported weights;
         it breaks mirror equivariance).
+    grid
+        ``"symmetric"`` takes sides that are multiples of the window; ``"any"`` drops voxels that do not fill one.
 
-    Notes
-    -----
-    Exact under the symmetries of the cube if every pooled side is a multiple of the window.
+    Raises
+    ------
+    GridSymmetryError
+        In ``forward``, if windows do not fill a side.
     """
 
     def __init__(
@@ -51,15 +47,19 @@ class NormMaxPool3d(nn.Module):
         window: int | Sequence[int] = 2,
         *,
         odd_scalars: Literal["absolute", "signed"] = "absolute",
+        grid: GridRule = "symmetric",
     ) -> None:
         super().__init__()
         self.irreps = Irreps(irreps)
         self.window = triple(window, "pooling window")
         self.odd_scalars = odd_scalars
+        self.grid: GridRule = grid
 
     def forward(self, field: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch channel x_out y_out z_out"]:
         """Pool; sides are divided by the window, rounded down."""
         require_channels(field, self.irreps, "NormMaxPool3d")
+        if self.grid == "symmetric":
+            require_symmetric_grid(field.shape[2:], self.window, (0, 0, 0), self.window, "NormMaxPool3d")
         pieces = []
         for part, (multiplicity, irrep) in zip(self.irreps.slices(), self.irreps, strict=True):
             if not multiplicity:
@@ -92,20 +92,51 @@ class AveragePool3d(nn.Module):
     Parameters
     ----------
     window
-        Size and stride, one number or (x, y, z).
+        Size, one number or (x, y, z).
+    stride
+        Default: the window.
+    padding
+        Zeros on each side, at most half the window. They count in the mean, as in the published residual networks,
+        unless ``count_padding`` is false: then a constant stays constant up to the border.
+    grid
+        ``"symmetric"`` refuses sides that windows meet off centre, ``"any"`` takes all.
+
+    Raises
+    ------
+    GridSymmetryError
+        In ``forward``, if a side is met off centre.
     """
 
-    def __init__(self, window: int | Sequence[int] = 2) -> None:
+    def __init__(
+        self,
+        window: int | Sequence[int] = 2,
+        *,
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        count_padding: bool = True,
+        grid: GridRule = "symmetric",
+    ) -> None:
         super().__init__()
         self.window = triple(window, "pooling window")
+        self.stride = self.window if stride is None else triple(stride, "pooling stride")
+        x, y, z = (padding,) * 3 if isinstance(padding, int) else padding
+        self.padding: Triple = (x, y, z)
+        if min(self.padding) < 0 or any(2 * pad > size for pad, size in zip(self.padding, self.window, strict=True)):
+            raise ConfigError(f"padding {padding} of a pooling window {window} must lie between 0 and half the window.")
+        self.count_padding = count_padding
+        self.grid: GridRule = grid
 
     def forward(self, field: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch channel x_out y_out z_out"]:
-        """Pool; sides are divided by the window, rounded down."""
-        return functional.avg_pool3d(field, self.window)
+        """Pool."""
+        if self.grid == "symmetric":
+            require_symmetric_grid(field.shape[2:], self.window, self.padding, self.stride, "AveragePool3d")
+        return functional.avg_pool3d(
+            field, self.window, stride=self.stride, padding=self.padding, count_include_pad=self.count_padding
+        )
 
     def extra_repr(self) -> str:
-        """Window."""
-        return f"window={self.window}"
+        """Window, stride, padding."""
+        return f"window={self.window}, stride={self.stride}, padding={self.padding}"
 
 
 class GlobalPool(nn.Module):
@@ -137,7 +168,7 @@ class GlobalPool(nn.Module):
             if mask is not None:
                 raise ConfigError("GlobalPool in mode 'max' takes no mask; set masked voxels to 0 first.")
             size = (field.shape[2], field.shape[3], field.shape[4])
-            return NormMaxPool3d(self.irreps, size)(field).flatten(1)
+            return NormMaxPool3d(self.irreps, size, grid="any")(field).flatten(1)
         if self.mode == "direction":
             pieces = []
             for part, (multiplicity, irrep) in zip(self.irreps.slices(), self.irreps, strict=True):

@@ -21,8 +21,10 @@ from equivox.kernels.sampled import TapFamily
 from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.dropout import FieldDropout
 from equivox.nn.gate import Gate
+from equivox.nn.grids import GridRule
 from equivox.nn.lowpass import LowPass3d
 from equivox.nn.norm import FieldBatchNorm
+from equivox.nn.pool import AveragePool3d
 
 Subsample = Literal["plain", "lowpass", "average"]
 """How a stride is made: every n-th output of the convolution; a Gaussian low-pass of scale n after the gate; or an
@@ -92,11 +94,15 @@ class GatedConv3d(nn.Module):
         Chance of a whole field to be dropped.
     radial
         Radial family; default: the published Gaussian shells on the whole cube.
+    grid
+        ``"symmetric"`` refuses sides that a stride meets off centre; ``"any"`` takes all, as the published networks do.
 
     Raises
     ------
     ConfigError
         If a value is out of range.
+    GridSymmetryError
+        In ``forward``, if a stride meets the grid off centre.
     """
 
     def __init__(
@@ -113,6 +119,7 @@ class GatedConv3d(nn.Module):
         activation: bool = True,
         dropout: float = 0.0,
         radial: RadialFamily | TapFamily | None = None,
+        grid: GridRule = "symmetric",
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
@@ -138,22 +145,23 @@ class GatedConv3d(nn.Module):
             radial=GaussianShells.for_kernel(kernel_size, ball=False) if radial is None else radial,
             padding=0 if norm else pad,
             stride=stride if subsample == "plain" else 1,
+            grid=grid,
             dtype=dtype,
             device=device,
         )
         self.dropout = FieldDropout(self.irreps_out, dropout) if dropout else None
-        self.lowpass = LowPass3d(float(stride), stride=stride) if stride > 1 and subsample == "lowpass" else None
-        self.average = (kernel_size, stride) if stride > 1 and subsample == "average" else None
+        self.pool: nn.Module | None = None
+        if stride > 1 and subsample == "lowpass":
+            self.pool = LowPass3d(float(stride), stride=stride, grid=grid)
+        elif stride > 1 and subsample == "average":
+            self.pool = AveragePool3d(kernel_size, stride=stride, padding=kernel_size // 2, grid=grid)
 
     def forward(self, field: Float[Tensor, "batch channel_in x y z"]) -> Float[Tensor, "batch channel_out x2 y2 z2"]:
         """Apply the block."""
         result: Tensor = self.conv(field if self.norm is None else self.norm(field))
-        for layer in (self.gate, self.dropout, self.lowpass):
+        for layer in (self.gate, self.dropout, self.pool):
             if layer is not None:
                 result = layer(result)
-        if self.average is not None:
-            size, stride = self.average
-            result = functional.avg_pool3d(result, size, stride=stride, padding=size // 2)
         return result
 
 
@@ -168,7 +176,7 @@ class GatedResidual3d(nn.Module):
         Taps per axis, also of the shortcut.
     stride
         Of the first convolution and of the shortcut, by average pooling.
-    momentum, dropout, radial
+    momentum, dropout, radial, grid
         As for :class:`GatedConv3d`.
 
     Notes
@@ -187,6 +195,7 @@ class GatedResidual3d(nn.Module):
         momentum: float = 0.01,
         dropout: float = 0.0,
         radial: RadialFamily | TapFamily | None = None,
+        grid: GridRule = "symmetric",
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
@@ -196,7 +205,7 @@ class GatedResidual3d(nn.Module):
         def block(before: IrrepsLike, after: IrrepsLike, stride: int, activation: bool) -> GatedConv3d:
             return GatedConv3d(
                 before, after, kernel_size, stride=stride, subsample="average", norm="input", momentum=momentum,
-                activation=activation, dropout=dropout, radial=radial, dtype=dtype, device=device,
+                activation=activation, dropout=dropout, radial=radial, grid=grid, dtype=dtype, device=device,
             )  # fmt: skip
 
         self.first = block(irreps_in, irreps_between, stride, True)
