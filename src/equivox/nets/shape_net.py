@@ -41,8 +41,6 @@ class ShapeNet(nn.Module):
         Scalar input channels.
     classes
         Logits.
-    vectors_in
-        Vector input channels, components (x, y, z), after the scalar ones.
     fields
         Per block the multiplicities of degree 0, 1, 2.
     kernel_sizes
@@ -82,7 +80,6 @@ class ShapeNet(nn.Module):
         channels_in: int = 1,
         classes: int = 8,
         *,
-        vectors_in: int = 0,
         fields: Fields = SMALL,
         kernel_sizes: Sequence[int] = (5, 5),
         strides: Sequence[int] = (2, 1),
@@ -95,10 +92,9 @@ class ShapeNet(nn.Module):
         super().__init__()
         _require_sizes(fields, kernel_sizes, strides, pooling)
         self.divisor = _product(strides)
-        self.channels_in = channels_in + 3 * vectors_in
+        self.channels_in = channels_in
         self.entry = LowPass3d(lowpass)
-        before = f"{channels_in}x0" + (f"+{vectors_in}x1" if vectors_in else "")
-        self.irreps_in = before
+        before = f"{channels_in}x0"
         blocks: list[nn.Module] = []
         for multiplicities, size, stride in zip(fields, kernel_sizes, strides, strict=True):
             block = _SteerableBlock(before, multiplicities, size, stride, pooling, generator)
@@ -128,9 +124,9 @@ class PlainShapeNet(nn.Module):
 
     Parameters
     ----------
-    channels_in, classes, vectors_in, fields, kernel_sizes, strides, features, lowpass, pooling, dropout, generator
+    channels_in, classes, fields, kernel_sizes, strides, features, lowpass, pooling, dropout, generator
         As for :class:`ShapeNet`; a block has the channels that the steerable convolution of the same fields has, gates
-        included, and a vector counts as three channels.
+        included.
 
     Examples
     --------
@@ -143,7 +139,6 @@ class PlainShapeNet(nn.Module):
         channels_in: int = 1,
         classes: int = 8,
         *,
-        vectors_in: int = 0,
         fields: Fields = SMALL,
         kernel_sizes: Sequence[int] = (5, 5),
         strides: Sequence[int] = (2, 1),
@@ -156,7 +151,7 @@ class PlainShapeNet(nn.Module):
         super().__init__()
         _require_sizes(fields, kernel_sizes, strides, pooling)
         self.divisor = _product(strides)
-        self.channels_in = before = channels_in + 3 * vectors_in
+        self.channels_in = before = channels_in
         self.entry = LowPass3d(lowpass)
         blocks: list[nn.Module] = []
         for multiplicities, size, stride in zip(fields, kernel_sizes, strides, strict=True):
