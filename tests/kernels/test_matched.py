@@ -104,7 +104,7 @@ def test_degree_three_on_three_taps_is_refused_with_the_reason() -> None:
     assert not any(family.admits(shell, 3) for shell in range(family.count))
     with pytest.raises(ConfigError, match=r"27 taps carry no equivariant kernel of degree 3.*no moments.*size 5"):
         family.functions(3, TapGrid.for_size(3))
-    with pytest.raises(ConfigError, match="degrees up to 3, not 4.*highest_degree=4"):
+    with pytest.raises(ConfigError, match=r"degrees up to 3, not 4.*highest_degree=4"):
         family.functions(4, TapGrid.for_size(3))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from equivox.errors import ConfigError
 from equivox.kernels.basis3d import TapGrid
+from equivox.kernels.one_hot import OneHotKind, SoftOneHot
 from equivox.kernels.radial import GaussianShells, SmoothFinite
 
 
@@ -38,6 +40,30 @@ def test_smooth_finite_bumps_agree_in_double_precision(
     np.testing.assert_allclose(own, data[f"e3nn_smooth_finite_cut{int(cutoff)}_n{count}_end2.5"], atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("kind", get_args(OneHotKind))
+def test_soft_one_hot_functions_are_the_published_numbers(
+    kind: OneHotKind, fixture_path: Callable[[str], Path]
+) -> None:
+    data = np.load(fixture_path("steerable/radial.npz"))
+    distance = torch.from_numpy(data["r_bessel" if kind == "bessel" else "r"])
+    for count in (3, 5):
+        for cutoff in (False, True):
+            own = SoftOneHot(kind, count, 0.0, 2.5, cutoff).values(distance).T.numpy()
+            stored = data[f"e3nn_{kind}_cut{int(cutoff)}_n{count}_end2.5"]
+            np.testing.assert_allclose(own, stored, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_bessel_functions_have_their_limit_at_zero(count: int, fixture_path: Callable[[str], Path]) -> None:
+    data = np.load(fixture_path("steerable/radial.npz"))
+    own = SoftOneHot("bessel", count, 0.0, 2.5, cutoff=False).values(torch.from_numpy(data["r"])).T.numpy()
+    np.testing.assert_allclose(own, data[f"e3nn_bessel_module_n{count}_c2.5"], atol=1e-12, rtol=0)
+    assert data["r"][0] == 0
+    cut = SoftOneHot("bessel", count).values(torch.tensor([0.0, 2.5, 3.0], dtype=torch.float64))
+    np.testing.assert_allclose(cut[:, 0].numpy(), (2 / 2.5) ** 0.5 * np.pi * np.arange(1, count + 1) / 2.5)
+    assert not cut[:, 1:].any()
+
+
 @pytest.mark.parametrize("size", [3, 5, 7])
 def test_gaussian_shells_are_the_published_numbers(size: int, fixture_path: Callable[[str], Path]) -> None:
     data = np.load(fixture_path("steerable/radial.npz"))
@@ -61,5 +87,9 @@ def test_shells_scale_with_the_voxel() -> None:
 def test_impossible_families_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 2"):
         SmoothFinite(1)
+    with pytest.raises(ConfigError, match="0 bessel functions"):
+        SoftOneHot("bessel", 0)
+    with pytest.raises(ConfigError, match="at least 2 of kind"):
+        SoftOneHot("cosine", 1, cutoff=False)
     with pytest.raises(ConfigError, match="one band limit per radius"):
         GaussianShells(radii=(0.0, 1.0), band_limits=(0,))

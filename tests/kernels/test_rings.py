@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from equivox.errors import ConfigError
 from equivox.kernels.radial import RadialFamily
-from equivox.kernels.rings import RingShells
+from equivox.kernels.rings import RingCutoff, RingShells
 
 
 @pytest.mark.parametrize("size", [3, 5, 7])
@@ -24,6 +25,14 @@ def test_rings_agree_with_the_reference(size: int, fixture_path: Callable[[str],
 def test_band_limits_are_the_published_ones() -> None:
     assert [RingShells.for_kernel(size).band_limits for size in (3, 5, 7)] == [(0, 2), (0, 2, 2), (0, 2, 3, 2)]
     assert isinstance(RingShells.for_kernel(5), RadialFamily)
+
+
+def test_the_other_cut_offs_are_the_published_ones() -> None:
+    limits = {cutoff: RingShells.for_kernel(7, cutoff=cutoff).band_limits for cutoff in get_args(RingCutoff)}
+    assert limits == {"default1": (0, 2, 3, 2), "default2": (0, 2, 3, 1), "default3": (0, 2, 2, 1)}
+    assert RingShells.for_kernel(7, cutoff=1.5).band_limits == (0, 1, 3, 4)
+    with pytest.raises(ConfigError, match="0 or more"):
+        RingShells.for_kernel(5, cutoff=-1.0)
 
 
 def test_rings_scale_with_the_voxel() -> None:

@@ -14,7 +14,7 @@ from equivox.errors import ConfigError
 from equivox.geometry.rotations import random_rotations
 from equivox.kernels.families import BasisName
 from equivox.kernels.radial import GaussianShells, RadialFamily, SmoothFinite
-from equivox.nn import SteerableConv3d
+from equivox.nn import RingShells, SoftOneHot, SteerableConv3d
 from equivox.testing import assert_equivariant, equivariance_error, plain_control
 
 LAYOUTS = [
@@ -26,13 +26,16 @@ FAMILIES: list[RadialFamily | None] = [
     None,
     SmoothFinite(5, 0.0, 2.5),
     GaussianShells.for_kernel(5, ball=False),
+    SoftOneHot("bessel", 3),
+    RingShells.for_kernel(5),
 ]
 
 
 @pytest.mark.parametrize(
     ("layouts", "family", "dtype"),
     [(layouts, family, torch.float64) for layouts in LAYOUTS for family in FAMILIES[:2]]
-    + [(LAYOUTS[0], FAMILIES[2], torch.float64), (LAYOUTS[1], None, torch.float32), (LAYOUTS[2], None, torch.float32)],
+    + [(LAYOUTS[0], family, torch.float64) for family in FAMILIES[2:]]
+    + [(LAYOUTS[1], None, torch.float32), (LAYOUTS[2], None, torch.float32)],
 )
 def test_convolution_is_exact_on_the_cube(
     layouts: tuple[str, str], family: RadialFamily | None, dtype: torch.dtype, generator: torch.Generator
@@ -155,7 +158,7 @@ def test_kernels_are_defined_in_millimetres() -> None:
     assert family.radii == (0.0, 3.0, 6.0)
 
 
-@pytest.mark.parametrize("family", [None, SmoothFinite(5, cutoff=True)])
+@pytest.mark.parametrize("family", [None, SmoothFinite(5, cutoff=True), SoftOneHot("bessel", 4)])
 def test_unit_normalisation_gives_unit_variance(family: RadialFamily | None, generator: torch.Generator) -> None:
     layer = SteerableConv3d(
         "8x0e+8x0o+4x1o", "16x0e+16x0o+8x1o+8x1e", 5, radial=family, normalization="unit", self_connection=False,

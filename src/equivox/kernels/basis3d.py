@@ -21,6 +21,9 @@ from equivox.kernels.radial import RadialFamily
 from equivox.kernels.sampled import TapFamily
 from equivox.kernels.taps import TapGrid
 
+DEAD = 1e-12
+"""Elements of smaller norm touch no tap: their weights do nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairBasis:
@@ -126,5 +129,5 @@ def pair_matrix(
         matrix = basis.elements.flatten(1)
         if unit_norm:
             norms = matrix.norm(dim=1, keepdim=True)
-            matrix = matrix / torch.where(norms > 1e-12, norms, torch.ones_like(norms))
+            matrix = matrix / torch.where(norms > DEAD, norms, torch.ones_like(norms))
         return matrix.to(device=device, dtype=dtype)

@@ -16,12 +16,15 @@ from typing import Literal
 
 from equivox.errors import ConfigError
 from equivox.geometry.irreps import Irreps
-from equivox.kernels.basis3d import filter_degrees, pair_basis
+from equivox.kernels.basis3d import DEAD, filter_degrees, pair_basis
+from equivox.kernels.one_hot import SoftOneHot
 from equivox.kernels.radial import RadialFamily, SmoothFinite
 from equivox.kernels.sampled import TapFamily
 from equivox.kernels.taps import TapGrid
 
 Scaling = Literal["published", "unit"]
+PATH_FAMILIES = (SmoothFinite, SoftOneHot)
+"""Families of e3nn: weights (radial functions, n_w) path by path; all others are flat, block by block."""
 
 CHANNEL_BLOCK = 16
 """Convolutions round channel counts up to the width of a vector register; measured to predict their time within 5 %."""
@@ -63,7 +66,7 @@ class KernelGroup:
 class KernelPlan:
     """Everything that ``assembly.assemble`` needs, apart from the weights; immutable and shared between equal layers.
 
-    ``weight_shape`` is (radial functions, n_w) path by path for the smooth-finite family (e3nn's layout, so published
+    ``weight_shape`` is (radial functions, n_w) path by path for e3nn's families (its layout, so published
     weights are copied as they are) and (n,) block by block for all others.
     """
 
@@ -120,10 +123,10 @@ def make_plan(
         )
     if self_connection and grid.center is None:
         raise ConfigError(f"a self-connection needs a centre tap; kernel size {grid.taps} has an even axis.")
-    by_shell = not isinstance(radial, SmoothFinite)
+    by_shell = not isinstance(radial, PATH_FAMILIES)
     pairs, weight_shape = (_shell_pairs if by_shell else _path_pairs)(irreps_in, irreps_out, grid, radial, lmax)
     if scaling == "unit":
-        pairs = _unit_scales(pairs, irreps_in, irreps_out)
+        pairs = _unit_scales(pairs, irreps_in, irreps_out, grid, radial)
     self_terms, self_count = _self_terms(irreps_in, irreps_out) if self_connection else ((), 0)
     terms: list[PairTerm | SelfTerm] = [*pairs, *self_terms]
     return KernelPlan(
@@ -233,11 +236,19 @@ def _shell_pairs(
     return pairs, (offset,)
 
 
-def _unit_scales(pairs: Sequence[PairTerm], irreps_in: Irreps, irreps_out: Irreps) -> list[PairTerm]:
-    """Scales that give every reached output component unit variance for white unit-variance input."""
+def _unit_scales(
+    pairs: Sequence[PairTerm], irreps_in: Irreps, irreps_out: Irreps, grid: TapGrid, radial: RadialFamily | TapFamily
+) -> list[PairTerm]:
+    """Scales that give every reached output component unit variance for white unit-variance input.
+
+    Functions that touch no tap (e3nn's innermost bump) do not count.
+    """
     fan_in: dict[int, int] = {}
     for term in pairs:
-        fan_in[term.block_out] = fan_in.get(term.block_out, 0) + term.elements * irreps_in[term.block_in][0]
+        degree_in, degree_out = irreps_in[term.block_in][1].degree, irreps_out[term.block_out][1].degree
+        elements = pair_basis(degree_in, degree_out, term.degrees, grid, radial, True).elements
+        alive = int((elements.flatten(1).norm(dim=1) > DEAD).sum())
+        fan_in[term.block_out] = fan_in.get(term.block_out, 0) + alive * irreps_in[term.block_in][0]
     return [
         PairTerm(
             t.block_in,
@@ -245,7 +256,7 @@ def _unit_scales(pairs: Sequence[PairTerm], irreps_in: Irreps, irreps_out: Irrep
             t.weight_slices,
             t.degrees,
             t.elements,
-            math.sqrt(irreps_out[t.block_out][1].dimension / fan_in[t.block_out]),
+            math.sqrt(irreps_out[t.block_out][1].dimension / max(fan_in[t.block_out], 1)),
         )
         for t in pairs
     ]

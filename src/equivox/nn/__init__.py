@@ -1,7 +1,9 @@
 """Layers that keep equivariance. Fields are tensors (batch, channel, x, y, z); channels follow an ``Irreps`` layout."""
 
 from equivox.kernels.matched import MatchedShells
+from equivox.kernels.one_hot import SoftOneHot
 from equivox.kernels.radial import GaussianShells, SmoothFinite
+from equivox.kernels.rings import RingShells
 from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.dropout import FieldDropout
 from equivox.nn.gate import Gate
@@ -34,7 +36,9 @@ __all__ = [
     "NormReLU",
     "NormSoftplus",
     "PaddedBatchNorm",
+    "RingShells",
     "SmoothFinite",
+    "SoftOneHot",
     "SteerableConv3d",
     "SteerableUpConv3d",
     "TensorProduct",

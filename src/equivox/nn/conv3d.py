@@ -14,8 +14,8 @@ from equivox.errors import ConfigError
 from equivox.geometry.irreps import Irreps, IrrepsLike
 from equivox.kernels.families import BasisName, make_family, require_reach
 from equivox.kernels.matched import MatchedShells
-from equivox.kernels.plan import KernelPlan, Scaling, make_plan
-from equivox.kernels.radial import RadialFamily, SmoothFinite
+from equivox.kernels.plan import PATH_FAMILIES, KernelPlan, Scaling, make_plan
+from equivox.kernels.radial import RadialFamily
 from equivox.kernels.sampled import TapFamily
 from equivox.kernels.taps import TapGrid
 from equivox.nn.folding import FoldedKernels, make_kernels
@@ -56,7 +56,7 @@ class SteerableConv3d(nn.Module):
         padding "same" and a stride of 2 sides must be odd), ``"any"`` takes all, as published networks do.
     self_connection
         Adds a learned point-wise mixing of equal irreps, folded into the centre tap. Default: as published, so with
-        the smooth-finite family only (its kernels may vanish in the centre).
+        e3nn's families only (their kernels may vanish in the centre).
     normalization
         ``"unit"`` (default with matched shells): every reached component has unit variance for white unit-variance
         input and weights N(0, 1). ``"published"`` (default otherwise): e3pose.md 5.5 or steerable.md 1.6.
@@ -68,7 +68,7 @@ class SteerableConv3d(nn.Module):
     Attributes
     ----------
     weight
-        (radial functions, n_w) in e3nn's path order for the smooth-finite family, flat for Gaussian shells.
+        (radial functions, n_w) in e3nn's path order for e3nn's families, flat for all others.
     self_connection
         Flat weights of the self-connection, or ``None``.
 
@@ -131,7 +131,7 @@ class SteerableConv3d(nn.Module):
         self.dilation = dilation
         self.grid_rule: GridRule = grid
         self.normalization: Scaling = normalization
-        self.has_self_connection = isinstance(radial, SmoothFinite) if self_connection is None else self_connection
+        self.has_self_connection = isinstance(radial, PATH_FAMILIES) if self_connection is None else self_connection
         if padding == "same":
             if self.grid.center is None:
                 raise ConfigError(
