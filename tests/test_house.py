@@ -28,7 +28,11 @@ NETWORK = {
 DOWNLOADS = {"load_state_dict_from_url", "download_url_to_file", "urlopen", "urlretrieve", "fetch_atlas", "load_mni152"}
 UNPICKLERS = {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
 OWN_PROCESSES = {"equivox/run/items.py", "equivox/run/processes.py", "equivox/run/cluster.py"}
-TRAINING = {"equivox/run/training.py", "equivox/tasks/pose/train_courses.py"}
+TRAINING = {
+    "equivox/run/training.py",
+    "equivox/tasks/pose/train_courses.py",
+    "equivox/tasks/shapes/train_course.py",
+}
 """A training command owns its process; Lightning's dropout and torch's default initialisation know no generator."""
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "tools", "stuff"}
 LONGEST_FILE = 400

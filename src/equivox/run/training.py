@@ -11,8 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +25,7 @@ from torch.utils.data import DataLoader
 
 from equivox.errors import ConfigError, MissingExtraError, OutputError
 from equivox.run.curves import Curves
+from equivox.run.interrupt import restored_interrupt
 from equivox.run.sampling import Drawn, Group, Places, Sample, Samples, group_samples
 from equivox.run.seeds import seed_for
 
@@ -58,6 +57,15 @@ class Course(Protocol):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """A fresh optimiser over the network's parameters."""
+        ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A course whose learning rate, or whose way of judging, depends on the epoch."""
+
+    def start_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        """Called before every epoch, also the first one after a resume."""
         ...
 
 
@@ -164,7 +172,7 @@ def fit(
         return Fitted(schedule.epochs, done["best_epoch"], done["best_value"], checkpoints / BEST, checkpoints / LAST)
     module = _Module(course)
     keeper = _Keeper(schedule, folder, on_epoch)
-    with _quiet(), _own_randomness(schedule.seed), _restored_interrupt():
+    with _quiet(), _own_randomness(schedule.seed), restored_interrupt():
         trainer = pl.Trainer(
             max_epochs=schedule.epochs,
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
@@ -200,13 +208,13 @@ class _Module(pl.LightningModule):
     def __init__(self, course: Course) -> None:
         super().__init__()
         self.network = course.network
-        self._course = course
+        self.course = course
         self.training_sums = _Sums()
         self.validation_sums = _Sums()
 
     def training_step(self, batch: list[Group], batch_index: int) -> Tensor:
         """Mean loss over the samples of the batch."""
-        values = [self._course.training_values(group) for group in batch]
+        values = [self.course.training_values(group) for group in batch]
         loss = torch.cat([part["loss"] for part in values])
         if not bool(torch.isfinite(loss).all()):
             raise ConfigError(
@@ -220,11 +228,11 @@ class _Module(pl.LightningModule):
     def validation_step(self, batch: list[Group], batch_index: int) -> None:
         """Add up the numbers of the batch's samples."""
         for group in batch:
-            self.validation_sums.add(self._course.validation_values(group))
+            self.validation_sums.add(self.course.validation_values(group))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The course's own."""
-        return self._course.optimizer()
+        return self.course.optimizer()
 
 
 @dataclass(slots=True)
@@ -274,6 +282,9 @@ class _Keeper(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Dropout and the like draw from torch's global generator, which starts anew in every epoch."""
         torch.manual_seed(seed_for(self.schedule.seed, "network", trainer.current_epoch))
+        assert isinstance(pl_module, _Module)
+        if isinstance(pl_module.course, Paced):
+            pl_module.course.start_epoch(trainer.current_epoch, trainer.optimizers[0])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep what the epoch has brought."""
@@ -384,16 +395,3 @@ def _own_randomness(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "run"))
         yield
-
-
-@contextmanager
-def _restored_interrupt() -> Iterator[None]:
-    """Lightning switches Ctrl+C off while it shuts down; put back what was there."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,1 @@
+"""Classification and retrieval of shapes, proteins and residues."""

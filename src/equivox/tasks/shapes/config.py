@@ -1,0 +1,233 @@
+"""Every default of `equivox shapes`, named once: how an object becomes a field, and the recipes of training.
+
+Recipes named after a dataset are the published ones (steerable.md 5.1 to 5.3, data_shapes.md A3, C1, D); those that end
+in ``-equivox`` are ours. This file loads no torch, so that the command line can read it before anything runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from equivox.errors import ConfigError
+
+Kind = Literal["tetris", "voxels", "points", "mesh", "environment"]
+"""What an object is: a piece of Tetris, a volume, atoms of a protein, a surface, the atoms about a residue."""
+Normalization = Literal["atom", "analytic", "published"]
+"""How a point's Gaussian is scaled: :func:`equivox.geometry.density.gaussian_density`."""
+Orientation = Literal["none", "fixed", "uniform", "cube", "upright"]
+"""How training turns objects: as they lie; one random turn each, drawn once; a new random turn at every access, of
+SO(3), of the 24 of the cube, or about the vertical axis."""
+Select = Literal["last", "loss", "accuracy", "balanced_accuracy"]
+"""Which epoch's weights are kept: the last ones, or the best by validation."""
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputConfig:
+    """How an object becomes the field that a network sees; kept in the model folder."""
+
+    kind: Kind
+    """What an object is."""
+    side: int
+    """Voxels along each axis."""
+    channels: int = 1
+    """Channels of the field."""
+    spacing: float = 1.0
+    """Edge of a voxel: ångström for proteins, radii of the object for meshes, voxels otherwise."""
+    sigma: float = 1.0
+    """Standard deviation of the Gaussian that a point becomes, in the same unit."""
+    normalization: Normalization = "atom"
+    """How that Gaussian is scaled."""
+    cell: float = 5.0
+    """Tetris: voxels along a cell."""
+    enlarge: Literal["zoom", "plain"] = "plain"
+    """Tetris: ``"zoom"`` keeps the published trap (cells of 4, 6, 6, 4 voxels); ``"plain"`` covers equal lengths."""
+    frame: Literal["local", "laboratory"] = "laboratory"
+    """Environments: turned into the residue's own frame, or as the structure lies."""
+    fill: Literal["surface", "occupancy"] = "surface"
+    """Meshes: points on the surface, or all through the solid."""
+    points: int = 2048
+    """Meshes: how many points stand for one."""
+    up: Literal["x", "y", "z"] = "z"
+    """The vertical axis, for turns about it."""
+
+    def __post_init__(self) -> None:
+        for name in ("side", "channels", "points"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
+        for name in ("spacing", "sigma", "cell"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} is {value}; give a number above 0.")
+        if self.kind == "tetris" and self.enlarge == "zoom" and self.cell != round(self.cell):
+            raise ConfigError(f"cell is {self.cell} voxels; the published zoom needs a whole number.")
+        if self.kind == "tetris" and 4 * self.cell > self.side:
+            raise ConfigError(f"side is {self.side} voxels, the pieces need {4 * self.cell:g}; give more --side.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the model folder."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "the model's input") -> InputConfig:
+        """Read what :meth:`as_dict` gave; unknown keys are refused.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or missing, or a value is out of range.
+        """
+        known = {item.name for item in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"{where} has the unknown entry {name!r}{_near(name, known)}.")
+        missing = {"kind", "side"} - set(values)
+        if missing:
+            raise ConfigError(f"{where} lacks {', '.join(sorted(missing))}.")
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeTraining:
+    """What is trained and how."""
+
+    preset: str
+    """Name of the recipe."""
+    network: Mapping[str, Any]
+    """``architecture`` and its options; classes and channels are added from the data."""
+    input: InputConfig
+    """How objects become fields."""
+    epochs: int
+    """Epochs."""
+    batch_size: int
+    """Objects per step."""
+    lr: float
+    """Learning rate of the first epochs."""
+    decay_start: int = 0
+    """Epoch after which the rate falls."""
+    decay: float = 1.0
+    """Factor of the rate per epoch after that."""
+    steps: tuple[tuple[int, float], ...] = ()
+    """Or: from such an epoch on, the first rate times such a factor."""
+    warmup: int = 0
+    """Epochs over which the rate rises linearly from nothing."""
+    cosine: bool = False
+    """Let the rate fall to nothing along a cosine over all epochs (instead of ``decay`` and ``steps``)."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """Adam, or AdamW with ``weight_decay``."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of AdamW."""
+    l1: float = 0.0
+    """Times the sign of every convolution weight, added to the gradient."""
+    l2: float = 0.0
+    """Times every convolution weight, added to the gradient."""
+    orientation: Orientation = "uniform"
+    """How training turns objects."""
+    balanced: bool = False
+    """As many objects of each class per epoch as the smallest class has, class after class."""
+    class_weights: bool = False
+    """Weigh the loss by the inverse of the classes' frequencies."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+    drop_last: bool = False
+    """Leave out the objects that do not fill a batch."""
+    select: Select = "loss"
+    """Which epoch's weights are kept."""
+    burn_in: int = 0
+    """Epochs before selection begins."""
+    validate_every: int = 1
+    """Epochs between validations."""
+    reduction: int = 1
+    """Train on one in so many objects of each class."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every", "reduction"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
+        for name in ("lr", "decay"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a number above 0.")
+        for name in ("weight_decay", "l1", "l2", "decay_start", "burn_in", "warmup"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a number of at least 0.")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ConfigError(f"label_smoothing is {self.label_smoothing}; give at least 0 and below 1.")
+        if "architecture" not in self.network:
+            raise ConfigError("the network has no architecture; name one with --network.")
+        if self.select != "last" and self.burn_in >= self.epochs:
+            raise ConfigError(
+                f"burn_in is {self.burn_in} of {self.epochs} epochs; nothing is left to select from: lower it."
+            )
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of an epoch."""
+        factor = 1.0 if self.warmup == 0 else min(1.0, (epoch + 1) / (self.warmup + 1))
+        if self.cosine:
+            return self.lr * factor * 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
+        for start, share in self.steps:
+            if epoch >= start:
+                factor = share
+        return self.lr * factor * self.decay ** max(0, epoch - self.decay_start)
+
+    def with_values(self, **values: Any) -> ShapeTraining:
+        """Another recipe with some values replaced; the input's entries go by their own names.
+
+        Raises
+        ------
+        ConfigError
+            If a name is unknown or a value is out of range.
+        """
+        own, inputs = {item.name for item in fields(self)}, {item.name for item in fields(InputConfig)}
+        for name in values:
+            if name not in own | inputs:
+                raise ConfigError(f"unknown setting {name!r}{_near(name, own | inputs)}.")
+        inner = {name: value for name, value in values.items() if name in inputs and name not in own}
+        outer = {name: value for name, value in values.items() if name in own}
+        return replace(self, **{"input": replace(self.input, **inner), **outer})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the record and to compare two runs."""
+        found = asdict(self)
+        return {**found, "network": _plain(self.network), "steps": [list(step) for step in self.steps]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which objects, of which classes, in which splits."""
+
+    data: str
+    """``tetris``, an ``.npz`` file, or a folder."""
+    task: str = ""
+    """CATH: ``3class``, ``10arch`` or ``20topo``; empty: what the file holds, 10 architectures of the rebuilt set."""
+    fold: int | None = None
+    """Of data in ten splits: test on this one, validate on the next; None: 0 to 6, 7, 8 and 9."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Further choices of a source."""
+
+    def __post_init__(self) -> None:
+        if self.task not in ("", "3class", "10arch", "20topo"):
+            raise ConfigError(f"--task {self.task!r} is unknown; known are 3class, 10arch, 20topo.")
+        if self.fold is not None and not 0 <= self.fold <= 9:
+            raise ConfigError(f"--fold is {self.fold}; the splits are numbered 0 to 9.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the record."""
+        return {"data": self.data, "task": self.task, "fold": self.fold, "settings": dict(self.settings)}
+
+
+def _plain(value: Any) -> Any:
+    """Lists for tuples, tables for mappings: as JSON has them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _near(word: str, known: set[str]) -> str:
+    near = get_close_matches(word, sorted(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

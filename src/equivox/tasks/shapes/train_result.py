@@ -1,0 +1,120 @@
+"""From a checkpoint to a model folder with its card and its certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import equivox
+from equivox.run.training import Fitted, network_weights
+from equivox.tasks.shapes.certificate import certify_classifier
+from equivox.tasks.shapes.config import DataConfig, ShapeTraining
+from equivox.tasks.shapes.data import ShapeSource
+from equivox.weights.folder import ModelFolder, write_model_folder
+from equivox.weights.registry import build_network
+
+NETWORK = "classify"
+"""Name of the network in a model folder of this task."""
+LICENSE_TEXT = """The weights in this folder were trained with equivox by whoever ran the training, on their own data.
+Their licence is the one that they and the owners of the data give; write it here. The software that reads them,
+equivox, is under Apache-2.0.
+"""
+
+
+def write_model(
+    path: Path,
+    settings: ShapeTraining,
+    fields: Mapping[str, Any],
+    source: ShapeSource,
+    fitted: Fitted,
+    *,
+    data: DataConfig,
+    counts: Mapping[str, int],
+    seed: int,
+) -> ModelFolder:
+    """Write the model folder of a training; an earlier one of the same training is replaced.
+
+    Parameters
+    ----------
+    path
+        Where it shall be.
+    settings, fields, source, fitted, data, counts, seed
+        What was done, for the configuration and the card.
+    """
+    last = settings.select == "last"
+    weights = network_weights(fitted.last if last else fitted.best)
+    network = build_network(fields)
+    network.load_state_dict(weights)
+    epoch = fitted.epochs - 1 if last else fitted.best_epoch
+    name = path.resolve().parent.name
+    return write_model_folder(
+        path,
+        name=name,
+        task="shapes",
+        behaviour="equivox",
+        networks={NETWORK: fields},
+        weights={NETWORK: weights},
+        card=_card(name, settings, source, fitted, epoch, counts),
+        certificate=certify_classifier(network.eval(), settings.input),
+        license_text=LICENSE_TEXT,
+        extra={
+            "input": settings.input.as_dict(),
+            "output": {"classes": list(source.classes)},
+            "settings": {"data": source.name},
+            "provenance": {
+                "trained_with": f"equivox {equivox.__version__}",
+                "training": settings.as_dict(),
+                "data": data.as_dict(),
+                "objects": dict(counts),
+                "seed": seed,
+                "epoch": epoch,
+            },
+            "license": "unknown",
+        },
+        overwrite=True,
+    )
+
+
+def _card(
+    name: str, settings: ShapeTraining, source: ShapeSource, fitted: Fitted, epoch: int, counts: Mapping[str, int]
+) -> str:
+    """The README: what was trained on what, and what is not known."""
+    chosen = (
+        "those of the last epoch"
+        if settings.select == "last"
+        else f"those of epoch {epoch}, chosen by validation ({settings.select}: expect worse on other objects)"
+    )
+    return f"""---
+license: unknown
+tags: [classification, equivariance, 3d]
+---
+# {name}
+
+A classifier ({settings.network["architecture"]}) of {len(source.classes)} classes, trained with equivox
+{equivox.__version__}, preset {settings.preset}, on {source.name}.
+
+## Intended use
+Research on objects like those it was trained on. It always answers with one of its classes, also for an object of none.
+
+## Training
+{counts["training"]} objects for training, {counts["validation"]} for validation; {fitted.epochs} epochs; the weights
+are {chosen}. Every setting is in `config.json`.
+
+## Input
+{_input_words(settings)}
+
+## Classes
+{", ".join(source.classes)}
+
+## Limits
+Accuracy on other data is not measured: use `equivox shapes evaluate` on objects that took no part in the training.
+"""
+
+
+def _input_words(settings: ShapeTraining) -> str:
+    grid = settings.input
+    words = f"Objects of the kind `{grid.kind}` on {grid.side} voxels a side, {grid.channels} channel(s)"
+    if grid.kind in ("points", "mesh", "environment"):
+        words += f", {grid.spacing:g} apart, a point a Gaussian of {grid.sigma:g}"
+    return f"{words}."
