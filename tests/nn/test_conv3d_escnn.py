@@ -38,10 +38,8 @@ def test_rings_give_escnn_s_kernels_and_outputs(name: str, fixture_path: Callabl
         change[2] = second_degree_basis(data, grid, rings)
         np.testing.assert_allclose(change[2] @ change[2].T, np.eye(5), atol=1e-5)
     fields = [[int(degree) for degree in data[key]] for key in ("irreps_in", "irreps_out")]
-    layer = SteerableConv3d(
-        *["+".join(f"1x{degree}" for degree in side) for side in fields], grid.taps[0], radial=rings,
-        dtype=torch.float64,
-    )  # fmt: skip
+    layout_in, layout_out = ("+".join(f"1x{degree}" for degree in side) for side in fields)
+    layer = SteerableConv3d(layout_in, layout_out, grid.taps[0], radial=rings, dtype=torch.float64)
     info = ast.literal_eval(str(data["basis_info"]))
     assert layer.weight.shape == data["weights"].shape
     into, out = (np.concatenate([[0], np.cumsum([2 * degree + 1 for degree in side])]) for side in fields)

@@ -7,12 +7,13 @@ several smaller convolutions cost less than one with zeros in its kernel.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from equivox.errors import ConfigError
 from equivox.geometry.irreps import Irreps
@@ -30,6 +31,7 @@ CHANNEL_BLOCK = 16
 """Convolutions round channel counts up to the width of a vector register; measured to predict their time within 5 %."""
 COPY_COST = 64.0
 """Multiplications that cost as much as copying one channel's value to or from a group."""
+_PLANS: dict[str, KernelPlan] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,12 @@ class KernelPlan:
     by_shell: bool
     unit_norm: bool
     groups: tuple[KernelGroup, ...]
+    made_of: tuple[Any, ...]
+    key: str
+
+    def __reduce__(self) -> tuple[Callable[..., KernelPlan], tuple[Any, ...]]:
+        """Copies and pickles are made anew from what the plan was made of."""
+        return (make_plan, self.made_of)
 
     @property
     def active_in(self) -> tuple[int, ...]:
@@ -129,7 +137,9 @@ def make_plan(
         pairs = _unit_scales(pairs, irreps_in, irreps_out, grid, radial)
     self_terms, self_count = _self_terms(irreps_in, irreps_out) if self_connection else ((), 0)
     terms: list[PairTerm | SelfTerm] = [*pairs, *self_terms]
-    return KernelPlan(
+    made_of = (irreps_in, irreps_out, grid, radial, lmax, self_connection, scaling)
+    key = hashlib.sha256(repr((str(irreps_in), str(irreps_out), *made_of[2:])).encode()).hexdigest()
+    plan = KernelPlan(
         irreps_in=irreps_in,
         irreps_out=irreps_out,
         grid=grid,
@@ -141,7 +151,15 @@ def make_plan(
         by_shell=by_shell,
         unit_norm=by_shell or scaling == "unit",
         groups=_make_groups(terms, irreps_in, irreps_out, grid.count),
+        made_of=made_of,
+        key=key,
     )
+    return _PLANS.setdefault(key, plan)
+
+
+def plan_of(key: str) -> KernelPlan:
+    """The plan of a key, among those made in this process."""
+    return _PLANS[key]
 
 
 def _width(layout: Irreps, blocks: Iterable[int]) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from equivox.kernels.assembly import assemble, assemble_adjoint
 from equivox.kernels.plan import KernelPlan
+from equivox.nn.compiled import traced_kernels
 
 
 class _Assemble(torch.autograd.Function):
@@ -45,9 +46,9 @@ class _Adjoint(torch.autograd.Function):
         return (None, *_Assemble.apply(ctx.plan, grads[0], grads[1]))  # type: ignore[no-untyped-call]
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def make_kernels(plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> tuple[Tensor, ...]:
-    """Kernels of a plan's groups, (out, in, x, y, z) each, differentiable any number of times.
+    """Kernels of a plan's groups, (out, in, x, y, z) each, differentiable any number of times (once in a
+    compiled graph).
 
     Half precision parameters are summed in float32 and the result is cast; autocast does not reach in here.
     """
@@ -55,7 +56,11 @@ def make_kernels(plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -
     with torch.autocast(weight.device.type, enabled=False):
         work = weight.float() if low else weight
         work_self = self_weight.to(work.dtype) if self_weight is not None else None
-        kernels: tuple[Tensor, ...] = _Assemble.apply(plan, work, work_self)  # type: ignore[no-untyped-call]
+        kernels: tuple[Tensor, ...]
+        if torch.compiler.is_compiling():
+            kernels = traced_kernels(plan, work, work_self)
+        else:
+            kernels = _Assemble.apply(plan, work, work_self)  # type: ignore[no-untyped-call]
     return tuple(kernel.to(weight.dtype).unflatten(2, plan.grid.taps) for kernel in kernels)
 
 
@@ -71,9 +76,13 @@ class FoldedKernels:
         self._kernels: tuple[Tensor, ...] | None = None
         self._made_of: tuple[Tensor | None, Tensor | None] = (None, None)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def get(self, plan: KernelPlan, weight: Tensor, self_weight: Tensor | None) -> tuple[Tensor, ...]:
-        """The kernels for these parameters, without gradient; made anew if these differ from last time."""
+        """The kernels for these parameters, without gradient; made anew if these differ from last time.
+
+        A compiled graph cannot compare values and makes them at every call, which is never wrong.
+        """
+        if torch.compiler.is_compiling():
+            return make_kernels(plan, weight, self_weight)
         if self._kernels is None or not (_same(self._made_of[0], weight) and _same(self._made_of[1], self_weight)):
             with torch.inference_mode(False), torch.no_grad():
                 self._kernels = None  # free the old ones before new ones are made
