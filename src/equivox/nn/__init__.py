@@ -6,6 +6,7 @@ from equivox.kernels.radial import GaussianShells, SmoothFinite
 from equivox.kernels.rings import RingShells
 from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.dropout import FieldDropout
+from equivox.nn.fold_network import fold
 from equivox.nn.gate import Gate
 from equivox.nn.linear import FieldLinear
 from equivox.nn.lowpass import BlurPool3d, LowPass3d, Upsample3d
@@ -44,4 +45,5 @@ __all__ = [
     "TensorProduct",
     "TensorProductActivation",
     "Upsample3d",
+    "fold",
 ]

@@ -167,6 +167,10 @@ class SteerableConv3d(nn.Module):
         """Paths and layout of the kernel; shared between equal layers."""
         return self._plan
 
+    def channels_of_groups(self) -> tuple[list[list[slice]], list[list[slice]]]:
+        """Channels that each of the layer's convolutions reads and writes."""
+        return self._read, self._written
+
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw all weights from N(0, 1)."""
         with torch.no_grad():

@@ -133,6 +133,37 @@ class Gate(nn.Module):
                 read += multiplicity
         return blocks
 
+    def runs(self) -> tuple[list[tuple[slice, str, float]], list[tuple[slice, str, float, slice, int]]]:
+        """Where channels lie: per run of scalars its channels, function and factor; per run of gated fields the gates',
+        their function and factor, the fields' channels and their dimension.
+        """
+        count = len(self._functions)
+        named = [
+            (part, name, self._factors[name])
+            for part, name in zip(self._slices[:count], self._functions, strict=True)
+            if part.stop > part.start
+        ]
+        kinds = sum(1 for multiplicity, _ in self.irreps_scalars if multiplicity)
+        scalars, gates = named[:kinds], named[kinds:]
+        fields = [
+            (part, irrep.dimension)
+            for part, (multiplicity, irrep) in zip(self._slices[count:], self.irreps_gated, strict=True)
+            if multiplicity
+        ]
+        return scalars, [(*gate, *field) for gate, field in zip(gates, fields, strict=True)]
+
+    def channel_bias(self) -> Float[Tensor, "channel_in"] | None:
+        """The bias as one number per channel of the input, zero where there is none; ``None`` without a bias."""
+        if self.bias is None:
+            return None
+        spread = self.bias.new_zeros(self.irreps_in.dimension)
+        read = 0
+        for part, (multiplicity, irrep) in zip(self._slices, self.irreps_scalars + self.irreps_gates, strict=False):
+            if irrep.is_scalar:
+                spread[part] = self.bias.detach()[read : read + multiplicity]
+                read += multiplicity
+        return spread
+
     def extra_repr(self) -> str:
         """Layouts."""
         return f"{self.irreps_in} -> {self.irreps_out}"

@@ -102,6 +102,15 @@ class FieldLinear(nn.Module):
             pieces.append(result)
         return torch.cat(pieces, dim=1)
 
+    def matrix(self) -> tuple[Float[Tensor, "channel_out channel_in"], Float[Tensor, "channel_out"] | None]:
+        """The layer as one matrix over channels, and its shift."""
+        unit = torch.eye(self.irreps_in.dimension, dtype=self.weight.dtype, device=self.weight.device)
+        columns = self(unit)
+        if self.bias is None:
+            return columns.mT, None
+        shift = self(torch.zeros_like(unit[:1]))
+        return (columns - shift).mT, shift[0]
+
     def extra_repr(self) -> str:
         """Layouts."""
         return f"{self.irreps_in} -> {self.irreps_out}, bias={self.bias is not None}"

@@ -114,6 +114,12 @@ class _FieldNorm(nn.Module):
 
     def _normalise(self, field: Tensor, mean: Tensor, second: Tensor) -> Tensor:
         """``(x - mean) (second + eps)^(-1/2) weight + bias``; moments (batch or 1, scalar or copy)."""
+        scale, shift = self._affine_map(mean, second)
+        axes = (...,) + (None,) * (field.ndim - 2)
+        return torch.addcmul(shift[axes], field, scale[axes])
+
+    def _affine_map(self, mean: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """``(x - mean) (second + eps)^(-1/2) weight + bias`` as a scale and a shift per channel (…, channel)."""
         scale = (second + self.eps).rsqrt()
         if self.weight is not None:
             scale = scale * self.weight
@@ -121,8 +127,7 @@ class _FieldNorm(nn.Module):
         shift = -self._from_scalars(mean) * scale
         if self.bias is not None:
             shift = shift + self._from_scalars(self.bias)
-        axes = (...,) + (None,) * (field.ndim - 2)
-        return torch.addcmul(shift[axes], field, scale[axes])
+        return scale, shift
 
     def extra_repr(self) -> str:
         """Layout."""
@@ -241,6 +246,10 @@ class FieldBatchNorm(_FieldNorm):
         self.momentum = momentum
         self.register_buffer("running_mean", torch.zeros(self.scalar_count, dtype=dtype, device=device))
         self.register_buffer("running_var", torch.ones(self.irreps.multiplicity, dtype=dtype, device=device))
+
+    def affine_map(self) -> tuple[Float[Tensor, "channel"], Float[Tensor, "channel"]]:
+        """What the layer does in evaluation: a scale and a shift per channel."""
+        return self._affine_map(self.running_mean, self.running_var)
 
     def forward(self, field: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """Normalise; shape unchanged. In training the running statistics move."""
