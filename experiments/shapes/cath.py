@@ -32,8 +32,8 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data" / "proteins" / "cath
 RESULTS = Path(__file__).parent / "results"
 SIDE, SPACING, SIGMA = 17, 4.5, 3.6
 NETWORK = {
-    "channels_in": len(CHANNELS), "classes": 13, "fields": ((2, 2, 1), (8, 3, 2), (8, 3, 2)),
-    "kernel_sizes": (3, 5, 3), "strides": (2, 1, 1), "features": 64, "lowpass": 1.0, "dropout": 0.2,
+    "channels_in": len(CHANNELS), "classes": 13, "fields": ((2, 2, 1), (8, 3, 2)),
+    "kernel_sizes": (3, 5), "strides": (2, 1), "features": 64, "lowpass": 1.0, "dropout": 0.2,
 }  # fmt: skip
 ARMS = {"steerable": (ShapeNet, 0.02, 0.0), "plain": (PlainShapeNet, 0.002, 1e-3)}
 """Network, learning rate, decoupled weight decay."""
@@ -248,7 +248,7 @@ def main() -> None:
     sub = verbs.add_parser("final")
     sub.add_argument("--out", required=True)
     for sub in verbs.choices.values():
-        sub.add_argument("--epochs", type=int, default=16)
+        sub.add_argument("--epochs", type=int, default=10)
         sub.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
