@@ -132,6 +132,11 @@ def test_batch_elements_padding_and_parts_do_not_meet(monkeypatch: pytest.Monkey
     assert_close(whole[1:2], field(at[1:2, :7], channel[1:2, :7]))
     monkeypatch.setattr(density, "PRODUCT_ELEMENTS", 8 * 8 * 11)  # eleven points at a time, one row at a time
     assert_close(whole, field(at, channel))
+    monkeypatch.setattr(density, "_one_by_one", density._all_at_once)  # what other devices do
+    assert_close(whole, field(at, channel))
+    monkeypatch.undo()
+    monkeypatch.setattr(density, "_one_by_one", density._all_at_once)
+    assert_close(whole, field(at, channel))
 
 
 def test_autocast_does_not_round_the_field() -> None:

@@ -1,14 +1,16 @@
 """Points to fields: every point becomes a Gaussian on a cubic grid, one channel per kind of point.
 
 The grid is centred at the origin: voxel k of an axis has its centre at ``(k - (side - 1) / 2) * spacing``, and tensor
-axes are (x, y, z). A three-dimensional Gaussian is the product of three one-dimensional ones, so a field costs one
-matrix product per batch element and never an exponential per voxel and point. Positions and spacing share one unit
+axes are (x, y, z). A three-dimensional Gaussian is the product of three one-dimensional ones, so a field costs
+matrix products and never an exponential per voxel and point. Positions and spacing share one unit
 (ångström for proteins).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -24,6 +26,7 @@ PADDING = -1
 """The channel of a row that holds no point."""
 PRODUCT_ELEMENTS = 1 << 24
 """Most elements of one outer product held at a time: larger batches go through in parts."""
+Weigh = Callable[[Tensor], Tensor]
 
 
 def grid_centres(
@@ -92,11 +95,13 @@ def gaussian_density(
     present = channel != PADDING
     positions = torch.where(present[..., None], positions, 0.0)
     _require_points(positions, channel, channels=channels)
+    # one product per element and channel on a CPU, without padding; all in one launch elsewhere
+    accumulate = _one_by_one if positions.device.type == "cpu" else _all_at_once
     with torch.autocast(positions.device.type, enabled=False):
-        weights = _axis_weights(positions, side=side, spacing=spacing, sigma=sigma, normalization=normalization)
-        kinds = torch.arange(channels, device=channel.device)
-        owned = (channel[..., None] == kinds).to(positions.dtype)  # (batch, point, channel), all zero for padding
-        return _accumulate(weights, owned, side=side)
+        return accumulate(
+            positions, channel, channels, side, partial(_axis_weights, side=side, spacing=spacing, sigma=sigma,
+                                                        normalization=normalization)
+        )  # fmt: skip
 
 
 def _require_sizes(*, channels: int, side: int, spacing: float, sigma: float, normalization: str) -> None:
@@ -119,7 +124,7 @@ def _require_points(positions: Tensor, channel: Tensor, *, channels: int) -> Non
 def _axis_weights(
     positions: Tensor, *, side: int, spacing: float, sigma: float, normalization: Normalization
 ) -> Tensor:
-    """One-dimensional Gaussians (batch, point, 3, side), each divided by its own norm in logarithms.
+    """One-dimensional Gaussians (..., 3, side) about positions (..., 3), each divided by its own norm in logarithms.
 
     Logarithms keep a distant point finite: where its Gaussian underflows, the quotient does not.
     """
@@ -127,26 +132,49 @@ def _axis_weights(
     offset = (positions / spacing + (side - 1) / 2)[..., None]  # in voxels, from the first centre
     exponent = -((offset - torch.arange(side, device=positions.device, dtype=positions.dtype)) ** 2) * scale
     if normalization == "published":
-        return exponent.softmax(dim=-1)
+        return _normal_numbers(exponent.softmax(dim=-1))
     if normalization == "analytic":
-        return (exponent - 0.5 * math.log(2 * math.pi * sigma**2)).exp()
+        return _normal_numbers((exponent - 0.5 * math.log(2 * math.pi * sigma**2)).exp())
     reach = math.ceil(9 * sigma / spacing) + 1  # what lies beyond nine sigma is below rounding
     steps = torch.arange(-reach, reach + 1, device=positions.device, dtype=positions.dtype)
     endless = (-((steps - (offset - offset.round())) ** 2) * scale).logsumexp(dim=-1, keepdim=True)
-    return (exponent - endless).exp()
+    return _normal_numbers((exponent - endless).exp())
 
 
-def _accumulate(weights: Tensor, owned: Tensor, *, side: int) -> Tensor:
-    """Sum over points of x ⊗ y ⊗ z, by channel: a matrix product (channel·x, point) by (point, y·z) per element."""
-    batch, points, channels = owned.shape
-    field = weights.new_zeros((batch, channels * side, side * side))
+def _normal_numbers(weights: Tensor) -> Tensor:
+    """Zero where a product of three weights would leave the normal numbers, which a CPU multiplies 20 times slower."""
+    return weights.masked_fill(weights < torch.finfo(weights.dtype).tiny ** (1 / 3), 0.0)
+
+
+def _one_by_one(positions: Tensor, channel: Tensor, channels: int, side: int, weigh: Weigh) -> Tensor:
+    """Sum over points of x ⊗ y ⊗ z: a matrix product (x, point) by (point, y·z) for each element and channel."""
+    batch = len(positions)
+    field = positions.new_zeros((batch * channels, side, side * side))
+    present = channel != PADDING
+    place = (torch.arange(batch, device=channel.device)[:, None] * channels + channel)[present]
+    order = place.argsort(stable=True)
+    points = positions[present][order]
+    starts = torch.bincount(place, minlength=batch * channels).cumsum(0).tolist()
+    step = max(1, PRODUCT_ELEMENTS // side**2)
+    for index, (first, last) in enumerate(zip([0, *starts[:-1]], starts, strict=True)):
+        for start in range(first, last, step):
+            x, y, z = weigh(points[start : min(start + step, last)]).unbind(dim=-2)
+            field[index].addmm_(x.mT, (y[:, :, None] * z[:, None, :]).flatten(1))
+    return field.view(batch, channels, side, side, side)
+
+
+def _all_at_once(positions: Tensor, channel: Tensor, channels: int, side: int, weigh: Weigh) -> Tensor:
+    """The same over the padded batch: (channel·x, point) by (point, y·z) for every element."""
+    batch, points = channel.shape
+    owned = (channel[..., None] == torch.arange(channels, device=channel.device)).to(positions.dtype)
+    field = positions.new_zeros((batch, channels * side, side * side))
     count = max(1, PRODUCT_ELEMENTS // (side * max(side, channels)))  # points held at a time, over the batch
     rows = max(1, count // max(points, 1))
     for first in range(0, batch, rows):
         for start in range(0, points, count):
             part = slice(first, first + rows), slice(start, start + count)
-            x, y, z = weights[part].unbind(dim=-2)
+            x, y, z = weigh(positions[part]).unbind(dim=-2)
             left = (owned[part][..., :, None] * x[..., None, :]).flatten(2)
             right = (y[..., :, None] * z[..., None, :]).flatten(2)
-            field[part[0]] += left.transpose(1, 2) @ right
-    return field.reshape(batch, channels, side, side, side)
+            field[part[0]] += left.mT @ right
+    return field.view(batch, channels, side, side, side)
