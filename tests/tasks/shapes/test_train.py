@@ -63,7 +63,7 @@ def test_results_are_not_replaced_and_other_settings_not_mixed_in(tmp_path: Path
     train_shapes(TETRIS, tiny(epochs=1), run)
     with pytest.raises(OutputError, match="exists already"):
         train_shapes(TETRIS, tiny(epochs=1), run)
-    with pytest.raises(ConfigError, match=r"begun with another lr \(0.02 then, 0.5 now\)"):
+    with pytest.raises(ConfigError, match=r"begun with another lr \(0.03 then, 0.5 now\)"):
         train_shapes(TETRIS, tiny(epochs=2, lr=0.5), TrainRun(out=tmp_path / "run", device="cpu", resume=True))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -48,10 +48,14 @@ class InputConfig:
     """Tetris: ``"zoom"`` keeps the published trap (cells of 4, 6, 6, 4 voxels); ``"plain"`` covers equal lengths."""
     frame: Literal["local", "laboratory"] = "laboratory"
     """Environments: turned into the residue's own frame, or as the structure lies."""
-    fill: Literal["surface", "occupancy"] = "surface"
-    """Meshes: points on the surface, or all through the solid."""
+    fill: Literal["points", "surface", "occupancy"] = "points"
+    """Meshes: points on the surface that become Gaussians; voxels that it cuts; or the share of voxels inside."""
     points: int = 2048
-    """Meshes: how many points stand for one."""
+    """Meshes: how many points."""
+    trace: Literal["atoms", "chain"] = "atoms"
+    """Proteins: C-alpha atoms alike, or sorted into five channels by what the chain does: `geometry/chain.py`."""
+    scale: float = 1.0
+    """Factor of a field made of points."""
     up: Literal["x", "y", "z"] = "z"
     """The vertical axis, for turns about it."""
 
@@ -59,10 +63,14 @@ class InputConfig:
         for name in ("side", "channels", "points"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
-        for name in ("spacing", "sigma", "cell"):
+        for name in ("spacing", "sigma", "cell", "scale"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}; give a number above 0.")
+        if self.trace == "chain" and self.channels != 5:
+            raise ConfigError(f"channels is {self.channels}; the trace of a chain has 5: give --channels 5.")
+        if self.kind == "environment" and self.channels != 4:
+            raise ConfigError(f"channels is {self.channels}; environments have 4 (C, N, O, S): give --channels 4.")
         if self.kind == "tetris" and self.enlarge == "zoom" and self.cell != round(self.cell):
             raise ConfigError(f"cell is {self.cell} voxels; the published zoom needs a whole number.")
         if self.kind == "tetris" and 4 * self.cell > self.side:
@@ -116,7 +124,7 @@ class ShapeTraining:
     warmup: int = 0
     """Epochs over which the rate rises linearly from nothing."""
     cosine: bool = False
-    """Let the rate fall to nothing along a cosine over all epochs (instead of ``decay`` and ``steps``)."""
+    """After ``decay_start`` let the rate fall along a cosine, to a hundredth in the last epoch."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """Adam, or AdamW with ``weight_decay``."""
     weight_decay: float = 0.0
@@ -135,6 +143,8 @@ class ShapeTraining:
     """Share of the target that is spread over all classes."""
     drop_last: bool = False
     """Leave out the objects that do not fill a batch."""
+    settle: bool = False
+    """At the end replace the running statistics of batch norms by plain means over the training objects."""
     select: Select = "loss"
     """Which epoch's weights are kept."""
     burn_in: int = 0
@@ -162,12 +172,18 @@ class ShapeTraining:
             raise ConfigError(
                 f"burn_in is {self.burn_in} of {self.epochs} epochs; nothing is left to select from: lower it."
             )
+        last_validated = self.epochs // self.validate_every * self.validate_every - 1
+        if self.select != "last" and self.validate_every <= self.epochs and last_validated < self.burn_in:
+            raise ConfigError(
+                f"validate_every is {self.validate_every}: no epoch after a burn_in of {self.burn_in} is validated."
+            )
 
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch."""
         factor = 1.0 if self.warmup == 0 else min(1.0, (epoch + 1) / (self.warmup + 1))
         if self.cosine:
-            return self.lr * factor * 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
+            gone = max(0, epoch - self.decay_start) / max(1, self.epochs - self.decay_start)
+            return self.lr * factor * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * gone)))
         for start, share in self.steps:
             if epoch >= start:
                 factor = share
@@ -205,8 +221,8 @@ class DataConfig:
     """CATH: ``3class``, ``10arch`` or ``20topo``; empty: what the file holds, 10 architectures of the rebuilt set."""
     fold: int | None = None
     """Of data in ten splits: test on this one, validate on the next; None: 0 to 6, 7, 8 and 9."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Further choices of a source."""
+    perturbed: bool = False
+    """Meshes: each in its own fixed rotation, where the data have one (SHREC17, toyshapes)."""
 
     def __post_init__(self) -> None:
         if self.task not in ("", "3class", "10arch", "20topo"):
@@ -216,7 +232,7 @@ class DataConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the record."""
-        return {"data": self.data, "task": self.task, "fold": self.fold, "settings": dict(self.settings)}
+        return {"data": self.data, "task": self.task, "fold": self.fold, "perturbed": self.perturbed}
 
 
 def _plain(value: Any) -> Any:

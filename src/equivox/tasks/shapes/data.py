@@ -12,12 +12,15 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from jaxtyping import Float, Int
 from scipy import ndimage
 from torch import Tensor
 
 from equivox.errors import InputError
 from equivox.geometry.density import PADDING, gaussian_density
+from equivox.geometry.residues import REACH_SIGMA
+from equivox.geometry.voxelize import voxelize_meshes
 from equivox.tasks.shapes.config import InputConfig
 
 CENTRE_TOLERANCE = 1e-6
@@ -39,7 +42,15 @@ class Grid:
     volume: Float[Tensor, "channel x y z"]
 
 
-Content = Points | Grid
+@dataclass(frozen=True, slots=True)
+class Triangles:
+    """A mesh in the frame of the grid."""
+
+    vertices: Float[Tensor, "vertex 3"]
+    faces: Int[Tensor, "face 3"]
+
+
+Content = Points | Grid | Triangles
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +110,27 @@ def of_split(source: ShapeSource, split: str) -> list[int]:
 
 
 def as_sample(
-    content: Content, *, capacity: int = 0, rotation: Float[Tensor, "3 3"] | None = None
+    content: Content, config: InputConfig, *, capacity: int = 0, rotation: Float[Tensor, "3 3"] | None = None
 ) -> dict[str, Tensor]:
-    """Tensors of one object, turned; points are padded to ``capacity`` so that objects can be stacked."""
+    """Tensors of one object, turned; points and triangles are padded to ``capacity`` so that objects can be stacked."""
     if isinstance(content, Grid):
-        volume = content.volume if rotation is None else rotate_volume(content.volume, rotation)
-        return {"volume": volume}
-    positions, channel = content.positions, content.channel
+        return {"volume": content.volume if rotation is None else rotate_volume(content.volume, rotation)}
+    points = content.vertices if isinstance(content, Triangles) else content.positions
     if rotation is not None:
-        positions = positions @ rotation.to(positions).mT
-    missing = max(0, capacity - len(positions))
+        points = points @ rotation.to(points).mT
+    if isinstance(content, Triangles):
+        return {
+            "vertices": functional.pad(points, (0, 0, 0, max(0, capacity - len(points)))),
+            "faces": functional.pad(content.faces, (0, 0, 0, max(0, capacity - len(content.faces))), value=PADDING),
+        }
+    channel = content.channel
+    if config.normalization != "published":  # there, what lies outside the grid is pressed onto its border
+        near = points.abs().amax(dim=1) < config.side * config.spacing / 2 + REACH_SIGMA * config.sigma
+        points, channel = points[near], channel[near]
+    missing = max(0, capacity - len(points))
     return {
-        "positions": torch.nn.functional.pad(positions, (0, 0, 0, missing)),
-        "channel": torch.nn.functional.pad(channel, (0, missing), value=PADDING),
+        "positions": functional.pad(points, (0, 0, 0, missing)),
+        "channel": functional.pad(channel, (0, missing), value=PADDING),
     }
 
 
@@ -119,9 +138,17 @@ def make_field(group: Mapping[str, Tensor], config: InputConfig) -> Float[Tensor
     """The field of a batch of samples, on their device."""
     if "volume" in group:
         return group["volume"].float()
+    if "faces" in group:
+        return voxelize_meshes(
+            list(group["vertices"]),
+            [faces[faces[:, 0] != PADDING] for faces in group["faces"]],
+            side=config.side,
+            spacing=config.spacing,
+            mode="surface" if config.fill == "surface" else "occupancy",
+        )
     positions, channel = group["positions"], group["channel"]
     count = max(1, int((channel != PADDING).sum(dim=1).max()))  # what lies behind is padding in all of them
-    return gaussian_density(
+    field = gaussian_density(
         positions[:, :count],
         channel[:, :count],
         channels=config.channels,
@@ -130,6 +157,7 @@ def make_field(group: Mapping[str, Tensor], config: InputConfig) -> Float[Tensor
         sigma=config.sigma,
         normalization=config.normalization,
     )
+    return field * config.scale
 
 
 def rotate_volume(
@@ -168,12 +196,12 @@ def fit_volume(volume: Float[Tensor, "channel x y z"], side: int) -> Float[Tenso
     for axis in (1, 2, 3):
         length = volume.shape[axis]
         if (length - side) % 2:
-            padded = torch.nn.functional.pad(volume, _one_axis(axis, 1, 1))
+            padded = functional.pad(volume, _one_axis(axis, 1, 1))
             volume = 0.5 * (padded.narrow(axis, 0, length + 1) + padded.narrow(axis, 1, length + 1))
             length += 1
         margin = (side - length) // 2
         if margin >= 0:
-            volume = torch.nn.functional.pad(volume, _one_axis(axis, margin, margin))
+            volume = functional.pad(volume, _one_axis(axis, margin, margin))
             continue
         lost = volume.narrow(axis, 0, -margin).abs().max(), volume.narrow(axis, length + margin, -margin).abs().max()
         if float(max(lost)) > 0:

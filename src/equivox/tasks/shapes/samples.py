@@ -58,7 +58,10 @@ class ShapeSamples:
         if index in self._kept:
             return self._kept[index]
         content = as_sample(
-            self.source.content(index), capacity=self.source.capacity, rotation=self._rotation(epoch, index)
+            self.source.content(index),
+            self.settings.input,
+            capacity=self.source.capacity,
+            rotation=self._rotation(epoch, index),
         )
         found = {**content, "label": torch.tensor(self.source.shapes[index].label)}
         if "volume" in found and self.settings.orientation == "fixed":  # resampled once, not in every epoch

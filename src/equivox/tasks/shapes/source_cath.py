@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from equivox.errors import InputError
 from equivox.formats.cath import CathSet, read_cath
-from equivox.tasks.shapes.config import DataConfig
+from equivox.geometry.chain import chain_points
+from equivox.tasks.shapes.config import DataConfig, InputConfig
 from equivox.tasks.shapes.data import Content, Points, Shape
 
 PUBLISHED_PARTS = {7: "validation", 8: "test", 9: "test"}
@@ -27,12 +30,14 @@ def part_of_split(split: int, fold: int | None) -> str:
 
 
 class CathSource:
-    """Domains of a CATH archive, one channel of C-alpha atoms, centred at their mean.
+    """Domains of a CATH archive as points in the channels that the input asks for, centred at their mean.
 
     Parameters
     ----------
     path
         An archive of the published or of the rebuilt layout.
+    config
+        What a trace becomes.
     data
         Task and fold.
 
@@ -42,7 +47,8 @@ class CathSource:
         If the file cannot be used or has no such task.
     """
 
-    def __init__(self, path: Path, data: DataConfig) -> None:
+    def __init__(self, path: Path, config: InputConfig, data: DataConfig) -> None:
+        self._config = config
         self._set: CathSet = read_cath(path)
         task = self._set.task(_task_name(self._set, data.task))
         self.name = f"{path.name}, {task.name}"
@@ -54,12 +60,23 @@ class CathSource:
             for row, label in zip(self._rows, task.labels.tolist(), strict=True)
         )
         lengths = self._set.offsets.diff()
-        self.capacity = int(lengths[task.domains].max())
+        self.capacity = int(lengths[task.domains].max()) * (2 if config.trace == "chain" else 1)
+        self._kept: dict[int, Content] = {}
 
     def content(self, index: int) -> Content:
         """C-alpha positions [Å]."""
-        positions = self._set.domain(self._rows[index])
-        return Points(positions, torch.zeros(len(positions), dtype=torch.int64))
+        if index not in self._kept:
+            self._kept[index] = trace_content(self._set.domain(self._rows[index]), self._config)
+        return self._kept[index]
+
+
+def trace_content(positions: Float[Tensor, "residue 3"], config: InputConfig) -> Points:
+    """A C-alpha trace [Å] as points about its mean: all alike, or in five kinds by what the chain does."""
+    centred = positions - positions.mean(dim=0)
+    if config.trace == "chain":
+        marked, kind = chain_points(centred)
+        return Points(marked, kind)
+    return Points(centred, torch.zeros(len(centred), dtype=torch.int64))
 
 
 def _task_name(found: CathSet, wanted: str) -> str | None:

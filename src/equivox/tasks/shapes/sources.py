@@ -9,6 +9,8 @@ from equivox.errors import InputError
 from equivox.tasks.shapes.config import DataConfig, InputConfig, Kind
 from equivox.tasks.shapes.data import ShapeSource
 from equivox.tasks.shapes.source_cath import CathSource
+from equivox.tasks.shapes.source_meshes import MeshSetSource
+from equivox.tasks.shapes.source_residues import ResidueSource
 from equivox.tasks.shapes.source_tetris import TetrisSource
 from equivox.tasks.shapes.source_volumes import MedMnistSource
 
@@ -38,7 +40,13 @@ def open_source(data: DataConfig, config: InputConfig) -> ShapeSource:
     names = archive_members(path)
     if {"ca", "cath"} <= names or {"n_atoms", "split_start_indices"} <= names:
         _require_kind(str(path), "protein domains", "points", config)
-        return CathSource(path, data)
+        return CathSource(path, config, data)
+    if {"atom_offset", "xyz"} <= names:
+        _require_kind(str(path), "residue environments", "environment", config)
+        return ResidueSource.from_file(path, config, data)
+    if {"vertices", "faces"} <= names:
+        _require_kind(str(path), "meshes", "mesh", config)
+        return MeshSetSource(path, config, data)
     if "train_images" in names:
         _require_kind(str(path), "volumes", "voxels", config)
         return MedMnistSource(path, config)

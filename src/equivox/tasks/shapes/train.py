@@ -156,7 +156,17 @@ def train_shapes(
     except KeyboardInterrupt:
         record.write(out / RECORD, "interrupted")
         raise
-    model = write_model(out / MODEL, settings, course.fields, source, fitted, data=data, counts=counts, seed=run.seed)
+    model = write_model(
+        out / MODEL,
+        settings,
+        course.fields,
+        source,
+        fitted,
+        data=data,
+        samples=samples["training"],
+        counts=counts,
+        seed=run.seed,
+    )
     record.add("best", {"epoch": fitted.best_epoch, schedule.monitor: fitted.best_value})
     record.add("model", {"path": MODEL, "sha256": model.sha256})
     record.write(out / RECORD, "done")

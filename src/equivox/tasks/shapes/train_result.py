@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 import equivox
+from equivox.nets.shape_net import settle_norms
+from equivox.run.sampling import Samples, group_samples
 from equivox.run.training import Fitted, network_weights
 from equivox.tasks.shapes.certificate import certify_classifier
 from equivox.tasks.shapes.config import DataConfig, ShapeTraining
-from equivox.tasks.shapes.data import ShapeSource
+from equivox.tasks.shapes.data import ShapeSource, make_field
 from equivox.weights.folder import ModelFolder, write_model_folder
 from equivox.weights.registry import build_network
 
@@ -30,6 +34,7 @@ def write_model(
     fitted: Fitted,
     *,
     data: DataConfig,
+    samples: Samples,
     counts: Mapping[str, int],
     seed: int,
 ) -> ModelFolder:
@@ -41,11 +46,16 @@ def write_model(
         Where it shall be.
     settings, fields, source, fitted, data, counts, seed
         What was done, for the configuration and the card.
+    samples
+        Objects of the training, for the statistics of norms that settle at the end.
     """
     last = settings.select == "last"
     weights = network_weights(fitted.last if last else fitted.best)
     network = build_network(fields)
     network.load_state_dict(weights)
+    if settings.settle:
+        settle_norms(network, _fields_of(samples, settings))
+        weights = network.state_dict()
     epoch = fitted.epochs - 1 if last else fitted.best_epoch
     name = path.resolve().parent.name
     return write_model_folder(
@@ -74,6 +84,14 @@ def write_model(
         },
         overwrite=True,
     )
+
+
+def _fields_of(samples: Samples, settings: ShapeTraining) -> Iterator[Tensor]:
+    """All objects of the last epoch of training, batch by batch."""
+    for start in range(0, len(samples), settings.batch_size):
+        places = range(start, min(start + settings.batch_size, len(samples)))
+        for group in group_samples([samples.sample(settings.epochs - 1, place) for place in places]):
+            yield make_field(group, settings.input)
 
 
 def _card(
