@@ -56,6 +56,7 @@ class Domains:
         self.labels = torch.full((count, 2), -1)
         for column, task in enumerate(("10arch", "3class")):
             self.labels[found.tasks[task].domains.long(), column] = found.tasks[task].labels.long()
+        self.classes = found.tasks["10arch"].classes
 
     def fields(self, chosen: Tensor, rotations: Tensor | None = None) -> Tensor:
         """Fields of some domains, turned if asked."""
@@ -151,7 +152,12 @@ def folds(args: argparse.Namespace) -> None:
     still, turned = torch.zeros(count, 13), torch.zeros(args.views, count, 13)
     rows: list[dict[str, object]] = []
     done = torch.zeros(count, dtype=torch.bool)
+    kept = Path(args.keep) if args.keep else None
+    if kept is not None and kept.exists():
+        still, turned, done, rows = torch.load(kept, weights_only=True)
     for fold in args.folds:
+        if any(row["fold"] == fold for row in rows):
+            continue
         test = (domains.split // 2 == fold).nonzero()[:, 0]
         chosen = (domains.split // 2 != fold).nonzero()[:, 0]
         network, cpu = train(args.arm, domains, cached, chosen, args.epochs, args.seed + fold)
@@ -175,6 +181,8 @@ def folds(args: argparse.Namespace) -> None:
         }
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1))
+        if kept is not None:
+            torch.save((still, turned, done, rows), kept)
     print({k: {n: round(v, 3) for n, v in s.items()} for k, s in content["pooled"].items()})
 
 
@@ -240,6 +248,7 @@ def main() -> None:
     sub.add_argument("--arm", choices=list(ARMS), default="steerable")
     sub.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     sub.add_argument("--views", type=int, default=4)
+    sub.add_argument("--keep", default="", help="file of the answers so far: a second call goes on from there")
     sub.add_argument("--unlabelled", action="store_true", help="one channel of C-alpha atoms, as published")
     sub.add_argument("--name", default="")
     sub = verbs.add_parser("reductions")

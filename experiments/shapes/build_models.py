@@ -1,0 +1,166 @@
+"""Put the model folders ``tetris`` and ``cath-10arch`` together from trained weights and recorded results.
+
+python experiments/shapes/build_models.py tetris --weights W/tetris/seed0.pt
+python experiments/shapes/build_models.py cath --weights W/cath.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import cath
+import tetris
+import torch
+from certify import ANGLES_DEG, certificate
+from tetris_data import NAMES, random_rotations, turned_pieces
+from torch import Tensor
+
+from equivox.geometry.rotations import rotation_from_vector
+from equivox.nets.shape_net import ShapeNet
+from equivox.tasks.shapes.config import InputConfig
+from equivox.tasks.shapes.data import rotate_volume
+from equivox.weights.folder import write_model_folder
+
+MODELS = Path(__file__).parents[2] / "src" / "equivox" / "models"
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+LICENSE = (HERE / "model_license.txt").read_text()
+
+
+def build_tetris(weights: str) -> None:
+    """The eight pieces."""
+    saved = torch.load(weights, weights_only=True)
+    network = ShapeNet(**saved["network"])
+    network.load_state_dict(saved["state"])
+    start = random_rotations(1, 8, seed=77)
+
+    def render(rotation: Tensor) -> Tensor:
+        return turned_pieces(rotation.double() @ start, tetris.SIDE, tetris.CELL)[0]
+
+    still = render(torch.eye(3))
+    axis = torch.nn.functional.normalize(torch.tensor([1.0, 2.0, 3.0]), dim=0)
+    floor = {}
+    for angle in ANGLES_DEG:
+        turn = rotation_from_vector(axis * torch.deg2rad(torch.tensor(float(angle))))
+        twice = torch.stack([rotate_volume(piece, turn) for piece in still])
+        floor[str(angle)] = round(float((twice - render(turn)).square().mean().sqrt() / still.std()), 6)
+    recorded = json.loads((RESULTS / "tetris.json").read_text())
+    write(
+        "tetris",
+        network,
+        saved["network"],
+        list(NAMES),
+        InputConfig(kind="tetris", side=tetris.SIDE, cell=float(tetris.CELL)),
+        (HERE / "card_tetris.md").read_text().replace("{numbers}", tetris_table(recorded)),
+        certificate(network, saved["network"], render, "the pieces, in random orientations, each rendered anew", floor),
+        "eight procedural pieces, own work; trained on one random orientation of each (seed 0)",
+    )
+
+
+def build_cath(weights: str) -> None:
+    """Ten architectures; the rows of the three classes are cut off the last layer."""
+    saved = torch.load(weights, weights_only=True)
+    options = {**saved["network"], "classes": 10}
+    state = dict(saved["state"])
+    state["head.weight"], state["head.bias"] = state["head.weight"][:10].clone(), state["head.bias"][:10].clone()
+    network = ShapeNet(**options)
+    network.load_state_dict(state)
+    domains = cath.Domains()
+    chosen = torch.arange(0, len(domains.split), 28)
+
+    def render(rotation: Tensor) -> Tensor:
+        return domains.fields(chosen, rotation.expand(len(chosen), 3, 3))
+
+    recorded = {arm: json.loads((RESULTS / f"cath_{arm}.json").read_text()) for arm in cath.ARMS}
+    card = (HERE / "card_cath.md").read_text().replace("{numbers}", cath_table(recorded))
+    write(
+        "cath-10arch",
+        network,
+        options,
+        list(domains.classes),
+        InputConfig(
+            kind="points", side=cath.SIDE, channels=domains.channels, spacing=cath.SPACING, sigma=cath.SIGMA,
+            trace="chain",
+        ),
+        card.replace("{epochs}", str(saved["epochs"])),
+        certificate(
+            network, options, render, "the domains, coordinates turned", {str(angle): 0.0 for angle in ANGLES_DEG}
+        ),
+        "data/proteins/cath_ca.npz, all ten splits (held-out numbers: five folds, docs/experiments/shapes.md)",
+    )  # fmt: skip
+
+
+def tetris_table(recorded: dict[str, Any]) -> str:
+    """Mean over seeds, standard deviation, range."""
+    lines = ["| network | seeds | accuracy | SD over seeds | least | most |", "|---|---|---|---|---|---|"]
+    for arm, row in recorded["summary"].items():
+        lines.append(
+            f"| {arm} | {row['seeds']} | {row['mean']:.3f} | {row['sd']:.3f} | {row['least']:.3f} | {row['most']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def cath_table(recorded: dict[str, dict[str, Any]]) -> str:
+    """Held-out scores over the folds."""
+    lines = [
+        "| network | parameters | 10 architectures | balanced | 3 classes | balanced |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm, content in recorded.items():
+        for name, what in (("as_they_lie", "as they lie"), ("random_rotation", "in random rotations")):
+            row = content["pooled"][name]
+            lines.append(
+                f"| {arm}, {what} | {content['parameters']:,} | {row['10arch']:.3f} | {row['10arch_balanced']:.3f} | "
+                f"{row['3class']:.3f} | {row['3class_balanced']:.3f} |"
+            )
+    return "\n".join(lines)
+
+
+def write(
+    name: str,
+    network: ShapeNet,
+    options: dict[str, Any],
+    classes: list[str],
+    grid: InputConfig,
+    card: str,
+    found: dict[str, Any],
+    data: str,
+) -> None:
+    """Write one folder."""
+    folder = write_model_folder(
+        MODELS / name,
+        name=name,
+        task="shapes",
+        behaviour="equivox",
+        networks={"classify": {"architecture": "shape_net", **options}},
+        weights={"classify": network.state_dict()},
+        card=card,
+        certificate=found,
+        license_text=LICENSE,
+        extra={
+            "input": grid.as_dict(),
+            "output": {"classes": classes},
+            "provenance": {"data": data, "experiments": "docs/experiments/shapes.md"},
+            "license": "Apache-2.0",
+        },
+        overwrite=True,
+    )
+    print(folder.path, sum(file.stat().st_size for file in folder.path.iterdir()), "bytes")
+    print(json.dumps(found["generic_angles"], indent=1), found["cube_group"])
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", choices=["tetris", "cath"])
+    parser.add_argument("--weights", required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    {"tetris": build_tetris, "cath": build_cath}[args.which](args.weights)
+
+
+if __name__ == "__main__":
+    main()
