@@ -230,4 +230,5 @@ def print_closing(finished: PredictRun) -> None:
 
 
 def _print_consistency(done: int, total: int, name: str) -> None:
-    print(f"[{done}/{total}] asked the model about {name}", file=sys.stderr, flush=True)
+    if done == 1 or done % 10 == 0 or done == total:
+        print(f"[{done}/{total}] predictions for --consistency: {name}", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ def consistency_check(
     estimator
         Instead of the configured model.
     progress
-        Called with (done, total, name) after every scan.
+        Called with (done, total, name) after every prediction, some 55 per scan.
 
     Raises
     ------
@@ -49,16 +50,22 @@ def consistency_check(
         for number, row in enumerate(rows):
             name = row.stem if row.frame == 0 else f"{row.stem}, frame {row.frame}"
             draw = torch.Generator().manual_seed(config.seed)
+            told = None if progress is None else partial(_tell, progress, number, len(rows), name)
             try:
                 volume = open_scan(_scan_path(config, row)).frame(row.frame)
-                results[name] = check_consistency(asked, volume, generator=draw, random_count=config.random_rotations)
+                results[name] = check_consistency(
+                    asked, volume, generator=draw, random_count=config.random_rotations, progress=told
+                )
             except EquivoxError as error:
                 results[name] = Consistency((), (), NO_ANSWER, (), NO_ANSWER, reason=str(error))
-            if progress is not None:
-                progress(number + 1, len(rows), name)
         return results
 
     return check
+
+
+def _tell(progress: Callable[[int, int, str], None], number: int, scans: int, name: str, done: int, total: int) -> None:
+    """Count on over the scans, as if each took as many predictions as this one."""
+    progress(number * total + done, scans * total, name)
 
 
 def _scan_path(config: EvaluateConfig, row: PoseRow) -> Path:
