@@ -73,7 +73,7 @@ def find_scans(inputs: Sequence[str | Path]) -> list[ScanInput]:
             if entry.problem or identity not in seen:
                 found.append(entry)
             seen.add(identity)
-    return _with_distinct_stems(found)
+    return with_distinct_stems(found)
 
 
 def _expand(text: str) -> Iterator[ScanInput]:
@@ -82,7 +82,7 @@ def _expand(text: str) -> Iterator[ScanInput]:
     if path.is_dir():
         yield from _search(path)
     elif path.exists() or not glob.has_magic(text):
-        yield ScanInput(path, without_ending(path.name), problem="" if path.exists() else _missing(path))
+        yield ScanInput(path, without_ending(path.name), problem="" if path.exists() else missing_sentence(path))
     else:
         matches = sorted(glob.glob(str(path), recursive=True))
         files = [Path(match) for match in matches if Path(match).is_file()]
@@ -94,7 +94,7 @@ def _expand(text: str) -> Iterator[ScanInput]:
             yield ScanInput(path, path.name, problem=f"No file matches {text!r}; check the pattern and the folder.")
 
 
-def _missing(path: Path) -> str:
+def missing_sentence(path: Path) -> str:
     """Sentence for a path that does not exist, with the nearest name beside it where there is one."""
     import difflib
 
@@ -175,7 +175,7 @@ def _holds_dicom(folder: Path, *, looked_at: int = 50) -> bool:
     return False
 
 
-def _with_distinct_stems(found: Sequence[ScanInput]) -> list[ScanInput]:
+def with_distinct_stems(found: Sequence[ScanInput]) -> list[ScanInput]:
     """Tell inputs of one stem apart: by their file ending (``a_nii``, ``a_nii_gz``), else by their folders."""
     entries = list(found)
     for tell_apart in (_stem_with_ending, _stem_with_folder, _stem_with_digest):
@@ -191,7 +191,7 @@ def _with_distinct_stems(found: Sequence[ScanInput]) -> list[ScanInput]:
 
 
 def _stem_with_ending(members: Sequence[ScanInput]) -> list[str]:
-    endings = [member.path.name[len(without_ending(member.path.name)) :].replace(".", "_") for member in members]
+    endings = [member.path.name[len(member.stem) :].replace(".", "_") for member in members]
     return [m.stem + (e if len(set(endings)) > 1 else "") for m, e in zip(members, endings, strict=True)]
 
 
