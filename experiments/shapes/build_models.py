@@ -65,7 +65,8 @@ def build_cath(weights: str) -> None:
     saved = torch.load(weights, weights_only=True)
     options = {**saved["network"], "classes": 10}
     state = dict(saved["state"])
-    state["head.weight"], state["head.bias"] = state["head.weight"][:10].clone(), state["head.bias"][:10].clone()
+    for name in ("head.2.weight", "head.2.bias"):
+        state[name] = state[name][:10].clone()
     network = ShapeNet(**options)
     network.load_state_dict(state)
     domains = cath.Domains()

@@ -75,8 +75,8 @@ def main() -> None:
     """Run every arm at every seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--draws", type=int, default=50, help="test draws of 8")
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--draws", type=int, default=40, help="test draws of 8")
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--name", default="tetris")
     parser.add_argument("--save", default="", help="folder for the weights of the first arm")

@@ -8,6 +8,7 @@ Fields of SO(3) are used throughout: a mirror image is a different object.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -33,7 +34,7 @@ class ShapeNet(nn.Module):
     """Steerable classifier with matched kernels.
 
     Blocks of convolution, batch norm, gate and low-passed subsampling; a last convolution to scalars, their mean over
-    space, batch norm, dropout, a linear layer.
+    space, batch norm, dropout, one or two linear layers.
 
     Parameters
     ----------
@@ -56,6 +57,8 @@ class ShapeNet(nn.Module):
         invariance and is here to show that.
     dropout
         Of the features, in training.
+    hidden
+        Width of a layer between features and logits; 0 for none. What is scalar stays scalar, whatever acts on it.
     generator
         Source of the initial weights.
 
@@ -87,6 +90,7 @@ class ShapeNet(nn.Module):
         lowpass: float = 3.0,
         pooling: Pooling = "blur",
         dropout: float = 0.0,
+        hidden: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -104,7 +108,7 @@ class ShapeNet(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.scale = nn.BatchNorm1d(features)
         self.dropout = nn.Dropout(dropout)
-        self.head = _make_head(features, classes, generator)
+        self.head = _make_head(features, hidden, classes, generator)
 
     def features(self, volume: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch feature"]:
         """What the head reads: scalars that do not change when the volume turns."""
@@ -124,7 +128,7 @@ class PlainShapeNet(nn.Module):
 
     Parameters
     ----------
-    channels_in, classes, fields, kernel_sizes, strides, features, lowpass, pooling, dropout, generator
+    channels_in, classes, fields, kernel_sizes, strides, features, lowpass, pooling, dropout, hidden, generator
         As for :class:`ShapeNet`; a block has the channels that the steerable convolution of the same fields has, gates
         included.
 
@@ -146,6 +150,7 @@ class PlainShapeNet(nn.Module):
         lowpass: float = 3.0,
         pooling: Pooling = "blur",
         dropout: float = 0.0,
+        hidden: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -162,7 +167,7 @@ class PlainShapeNet(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.scale = nn.BatchNorm1d(features)
         self.dropout = nn.Dropout(dropout)
-        self.head = _make_head(features, classes, generator)
+        self.head = _make_head(features, hidden, classes, generator)
 
     def forward(self, volume: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch class"]:
         """Logits."""
@@ -175,6 +180,8 @@ class PlainShapeNet(nn.Module):
 
 class _SteerableBlock(nn.Module):
     """Convolution, batch norm, gate, ball, subsampling."""
+
+    fold_chain = ("conv", "norm")
 
     def __init__(
         self,
@@ -209,6 +216,8 @@ class _SteerableBlock(nn.Module):
 
 class _PlainBlock(nn.Module):
     """Convolution, batch norm, SiLU, subsampling."""
+
+    fold_chain = ("conv", "norm")
 
     def __init__(
         self,
@@ -271,13 +280,17 @@ def _make_gate(multiplicities: Sequence[int]) -> Gate:
     return Gate(f"{multiplicities[0]}x0", "+".join(gated), even="silu")
 
 
-def _make_head(features: int, classes: int, generator: torch.Generator | None) -> nn.Linear:
-    """A linear layer with weights of variance 1 / features."""
-    head = nn.Linear(features, classes)
-    with torch.no_grad():
-        head.weight.normal_(std=features**-0.5, generator=generator)
-        head.bias.zero_()
-    return head
+def _make_head(features: int, hidden: int, classes: int, generator: torch.Generator | None) -> nn.Module:
+    """Linear, or linear, SiLU, linear; weights of variance 1 / inputs."""
+    widths = [features, hidden, classes] if hidden else [features, classes]
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        linear = nn.Linear(before, after)
+        with torch.no_grad():
+            linear.weight.normal_(std=before**-0.5, generator=generator)
+            linear.bias.zero_()
+        layers += [linear, nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def _product(strides: Sequence[int]) -> int:
