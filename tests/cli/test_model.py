@@ -104,7 +104,8 @@ def test_an_import_does_not_replace_what_is_there(
 def test_help_loads_no_torch() -> None:
     code = (
         "import sys\nfrom equivox.cli.main import main\n"
-        "for name in ([], ['list'], ['info'], ['verify'], ['import']):\n    main(['model', *name, '--help'])\n"
+        "for name in ([], ['list'], ['info'], ['verify'], ['import'], ['export']):\n"
+        "    main(['model', *name, '--help'])\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""``equivox model``: list, inspect, verify and import model folders."""
+"""``equivox model``: list, inspect, verify, import and export model folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIST = Parameter(consume_multiple=True, negative="")
 
 app = App(
     name="model",
-    help="List, inspect, verify and import model folders.\n\n"
+    help="List, inspect, verify, import and export model folders.\n\n"
     "A model folder holds config.json, model.safetensors, a card (README.md), certificate.json and LICENSE; no code. "
     "Names are looked up in EQUIVOX_HOME (default ~/.local/share/equivox/models) and among the shipped models.",
     help_format="plaintext",
@@ -218,6 +218,60 @@ def import_(
         _print_document("equivox.model-import/1", [result], [])
         return
     print(f"Wrote {folder.path}. Look at it with: equivox model info {_as_path(folder.path)}", file=sys.stderr)
+
+
+@app.command
+def export(
+    model: str,
+    /,
+    *,
+    out: Path,
+    format: Literal["onnx", "torch"] = "onnx",
+    network: str | None = None,
+    overwrite: Annotated[bool, _FLAG] = False,
+    json: Annotated[bool, _FLAG] = False,
+) -> None:
+    """Write a network of a model as a file that runs without equivox: ONNX, or a program of torch.export.
+
+    Kernels are made, norms folded away. The batch, and the sides where the network allows it, stay free. The file is
+    read back and compared with the network on two shapes before it appears.
+
+    For example:
+
+    equivox model export fetal-head-epi --network rotate --format onnx --out rotate.onnx
+
+    equivox model export ./my-model --format torch --out network.pt2
+
+    Parameters
+    ----------
+    model
+        Name, or path of a folder (a path has a separator: ./my-model).
+    out
+        File to write.
+    format
+        onnx (needs the extra export), or torch (read it with torch.export.load).
+    network
+        Which network, where the model holds several; equivox model info lists them.
+    overwrite
+        Replace a file that is there.
+    json
+        Print one JSON document on stdout.
+    """
+    from dataclasses import asdict
+
+    from equivox.weights.exporting import export_network
+    from equivox.weights.folder import find_model
+
+    written = export_network(find_model(model), out, format=format, network=network, overwrite=overwrite)
+    if json:
+        _print_document("equivox.model-export/1", [{**asdict(written), "path": str(written.path)}], [])
+        return
+    shapes = " and ".join("(" + ", ".join(str(side) for side in shape) + ")" for shape in written.inputs)
+    print(
+        f"Wrote {written.path}: {written.network} ({written.architecture}), input {shapes}, float32; "
+        f"differs from the network by {written.difference:.0e} at most.",
+        file=sys.stderr,
+    )
 
 
 def _has_weights(path: Path) -> bool:
