@@ -40,7 +40,7 @@ NETWORK = {
 }  # fmt: skip
 ARMS = {"steerable": (ShapeNet, 0.02, 0.0), "plain": (PlainShapeNet, 0.002, 1e-3)}
 """Network, learning rate, decoupled weight decay."""
-BATCH = 16
+BATCH, EPOCHS = 16, 10
 
 
 class Domains:
@@ -276,7 +276,7 @@ def main() -> None:
     sub = verbs.add_parser("final")
     sub.add_argument("--out", required=True)
     for sub in verbs.choices.values():
-        sub.add_argument("--epochs", type=int, default=10)
+        sub.add_argument("--epochs", type=int, default=EPOCHS)
         sub.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)

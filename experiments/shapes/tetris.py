@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from equivox.nets.shape_net import PlainShapeNet, ShapeNet, settle_norms
 
 RESULTS = Path(__file__).parent / "results"
-SIDE, CELL = 29, 4
+SIDE, CELL, EPOCHS = 29, 4, 50
 NETWORK = {
     "channels_in": 1, "classes": 8, "fields": ((2, 2, 1), (8, 3, 2)), "kernel_sizes": (5, 5), "strides": (2, 1),
     "features": 32, "lowpass": 5.0,
@@ -75,7 +75,7 @@ def main() -> None:
     """Run every arm at every seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--draws", type=int, default=40, help="test draws of 8")
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--name", default="tetris")
