@@ -8,6 +8,7 @@ from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.dropout import FieldDropout
 from equivox.nn.fold_network import fold
 from equivox.nn.gate import Gate
+from equivox.nn.initialise import draw_direct_, unit_variance_
 from equivox.nn.linear import FieldLinear
 from equivox.nn.lowpass import BlurPool3d, LowPass3d, Upsample3d
 from equivox.nn.norm import FieldBatchNorm, FieldGroupNorm, FieldInstanceNorm
@@ -45,5 +46,7 @@ __all__ = [
     "TensorProduct",
     "TensorProductActivation",
     "Upsample3d",
+    "draw_direct_",
     "fold",
+    "unit_variance_",
 ]

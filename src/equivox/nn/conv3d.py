@@ -178,6 +178,16 @@ class SteerableConv3d(nn.Module):
             if self.self_connection is not None:
                 self.self_connection.normal_(generator=generator)
 
+    def scale_blocks_(self, factors: Sequence[float]) -> None:
+        """Multiply what each block of ``irreps_out`` receives, by scaling its weights; one factor per block."""
+        with torch.no_grad():
+            for term in self._plan.pairs:
+                for part in term.weight_slices:
+                    self.weight[..., part].mul_(factors[term.block_out])
+            if self.self_connection is not None:
+                for entry in self._plan.self_terms:
+                    self.self_connection[entry.weights].mul_(factors[entry.block_out])
+
     def kernel(self) -> Float[Tensor, "channel_out channel_in x y z"]:
         """The whole kernel as ``conv3d`` would take it, zeros and self-connection included; differentiable."""
         kernels = make_kernels(self._plan, self.weight, self.self_connection)
