@@ -1,0 +1,112 @@
+"""``equivox shapes voxelize``: meshes, point clouds and protein structures as fields on a cubic grid."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cyclopts import App
+
+from equivox.cli.options import Run
+
+if TYPE_CHECKING:
+    from equivox.tasks.shapes.voxelize import VoxelizeOutcome, VoxelizeRun
+
+
+def register(app: App) -> None:
+    """Add the command ``voxelize`` to the group ``shapes``."""
+    app.command(voxelize, name="voxelize")
+
+
+def voxelize(
+    inputs: list[str],
+    /,
+    *,
+    out: Path,
+    side: int = 32,
+    spacing: float | None = None,
+    mode: Literal["surface", "occupancy", "points"] | None = None,
+    supersample: int = 2,
+    sigma_voxels: float = 0.5,
+    atoms: Literal["ca", "elements"] = "ca",
+    format: Literal["npz", "nii"] = "npz",
+    run: Run | None = None,
+) -> int:
+    """Turn meshes, point clouds and protein structures into voxels.
+
+    Writes one field per file (STEM.npz or STEM.nii.gz) with its facts in STEM.json, voxels.csv with one line per
+    input, and run.json. A file that cannot be used is listed with its reason; the others are done.
+
+    For example:
+
+    equivox shapes voxelize chair.off --out voxels
+
+    equivox shapes voxelize "proteins/*.cif" --out voxels --side 50 --spacing 2 --atoms elements --workers 4
+
+    Parameters
+    ----------
+    inputs
+        Meshes (.off, .obj, .ply, .stl), points (.ply, .xyz, .npy), structures (.pdb, .cif), folders, or globs in
+        quotes.
+    out
+        Output folder.
+    side
+        Voxels along each axis.
+    spacing
+        Edge of a voxel in the file's own unit (ångström for structures). Without it, meshes and points are scaled to
+        fill the grid, and structures get 2 ångström.
+    mode
+        occupancy fills the inside of a mesh, surface marks its skin, points blurs its vertices; without it, meshes
+        are filled and everything else is blurred.
+    supersample
+        Sub-voxels along each axis, so that a voxel holds the share that is filled.
+    sigma_voxels
+        Width (standard deviation) of a point's blur, in voxels.
+    atoms
+        Of a structure: its C-alpha atoms in one channel, or all heavy atoms in the channels C, N, O and S.
+    format
+        Arrays for NumPy, or NIfTI volumes for a viewer (the file's own unit counts as mm).
+    run
+        How the work is run.
+    """
+    from equivox.tasks.shapes.voxelize import voxelize_shapes
+    from equivox.tasks.shapes.voxelize_one import VoxelizeConfig
+
+    options = run or Run()
+    config = VoxelizeConfig(
+        side=side, spacing=spacing, mode=mode, supersample=supersample, sigma_voxels=sigma_voxels, atoms=atoms,
+        format=format,
+    )  # fmt: skip
+    finished = voxelize_shapes(
+        inputs, out, config, device=options.device, workers=options.workers, threads=options.threads,
+        scheduler=options.scheduler, resume=options.resume, overwrite=options.overwrite, command=sys.argv,
+        progress=None if options.quiet else _print_outcome,
+    )  # fmt: skip
+    if options.json:
+        print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
+    if not options.quiet:
+        _print_closing(finished)
+    return finished.exit_code
+
+
+def _print_outcome(done: int, total: int, outcome: VoxelizeOutcome) -> None:
+    """One line on stderr per finished input."""
+    line = f"[{done}/{total}] {outcome.shape.path.name}  {'kept' if outcome.resumed else outcome.status}"
+    if outcome.result is not None:
+        line += f"  {outcome.result.mode}  {outcome.result.filled:.1%} of {outcome.result.side}³ voxels"
+    print(line, file=sys.stderr, flush=True)
+
+
+def _print_closing(finished: VoxelizeRun) -> None:
+    """Where the fields are, and what has none; on stderr."""
+    lost = [outcome for outcome in finished.outcomes if outcome.result is None]
+    notes = [text for outcome in finished.outcomes if outcome.result for text in outcome.result.warnings]
+    lines = [f"note: {text}" for text in notes[:10]]
+    lines += [f"note: {len(notes) - 10} more in voxels.csv"] if len(notes) > 10 else []
+    if lost:
+        lines.append(f"without a field: {len(lost)} of {len(finished.outcomes)}")
+        lines += [f"  {outcome.shape.name}: {outcome.reason}" for outcome in lost[:20]]
+    lines.append(f"results: {finished.out}")
+    print("\n".join(lines), file=sys.stderr)
