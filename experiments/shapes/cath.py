@@ -29,6 +29,7 @@ from equivox.geometry.chain import CHANNELS, chain_points
 from equivox.geometry.density import gaussian_density
 from equivox.geometry.rotations import cube_group
 from equivox.nets.shape_net import PlainShapeNet, ShapeNet, settle_norms
+from equivox.nn.conv3d import SteerableConv3d
 from equivox.testing import rotate_field
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "proteins" / "cath_ca.npz"
@@ -38,7 +39,7 @@ NETWORK = {
     "channels_in": len(CHANNELS), "classes": 13, "fields": ((2, 2, 1), (8, 3, 2)),
     "kernel_sizes": (3, 5), "strides": (2, 1), "features": 64, "lowpass": 1.0, "dropout": 0.2, "hidden": 64,
 }  # fmt: skip
-ARMS = {"steerable": (ShapeNet, 0.02, 0.0), "plain": (PlainShapeNet, 0.002, 1e-3)}
+ARMS = {"steerable": (ShapeNet, 0.03, 0.0), "plain": (PlainShapeNet, 0.002, 1e-3)}
 """Network, learning rate, decoupled weight decay."""
 BATCH, EPOCHS = 16, 10
 
@@ -87,7 +88,7 @@ def train(
     torch.manual_seed(seed)
     draw = torch.Generator().manual_seed(seed)
     network = make(**{**NETWORK, "channels_in": domains.channels}, generator=draw)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
+    optimiser = torch.optim.AdamW(rate_groups(network, rate), weight_decay=decay)
     weights = class_weights(domains.labels[chosen, 0])
     steps = epochs * (len(chosen) // BATCH)
     begin, step = time.process_time(), 0
@@ -97,7 +98,8 @@ def train(
         order = chosen[torch.randperm(len(chosen), generator=draw)]
         for part in order[: len(order) // BATCH * BATCH].split(BATCH):
             share = min(1.0, (step + 1) / 30) * (0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-            optimiser.param_groups[0]["lr"] = rate * share
+            for rates in optimiser.param_groups:
+                rates["lr"] = rates["full"] * share
             inputs = cached[part] if arm == "steerable" else other_turns(views, part, draw)
             logits, labels = network(inputs), domains.labels[part]
             loss = nn.functional.cross_entropy(
@@ -113,6 +115,16 @@ def train(
             step += 1
     settle_norms(network, [cached[part] for part in chosen.split(64)])
     return network, time.process_time() - begin
+
+
+def rate_groups(network: nn.Module, rate: float) -> list[dict[str, object]]:
+    """Steerable weights are of order 1 and take the whole rate; all others a fifth of it (in the plain network: all)."""
+    steerable = [m.weight for m in network.modules() if isinstance(m, SteerableConv3d)]
+    known = {id(weight) for weight in steerable}
+    rest = [p for p in network.parameters() if id(p) not in known]
+    if not steerable:
+        return [{"params": rest, "lr": rate, "full": rate}]
+    return [{"params": steerable, "lr": rate, "full": rate}, {"params": rest, "lr": rate / 5, "full": rate / 5}]
 
 
 def turned_fields(domains: Domains, draw: torch.Generator) -> Tensor:
@@ -266,7 +278,7 @@ def main() -> None:
     sub = verbs.add_parser("folds")
     sub.add_argument("--arm", choices=list(ARMS), default="steerable")
     sub.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    sub.add_argument("--views", type=int, default=4)
+    sub.add_argument("--views", type=int, default=2)
     sub.add_argument("--keep", default="", help="file of the answers so far: a second call goes on from there")
     sub.add_argument("--unlabelled", action="store_true", help="one channel of C-alpha atoms, as published")
     sub.add_argument("--name", default="")
