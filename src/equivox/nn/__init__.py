@@ -4,6 +4,7 @@ from equivox.kernels.matched import MatchedShells
 from equivox.kernels.one_hot import SoftOneHot
 from equivox.kernels.radial import GaussianShells, SmoothFinite
 from equivox.kernels.rings import RingShells
+from equivox.nn.centered import CenteredPool3d, CenteredUpsample3d
 from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.dropout import FieldDropout
 from equivox.nn.fold_network import fold
@@ -21,6 +22,8 @@ from equivox.nn.up_conv3d import SteerableUpConv3d
 __all__ = [
     "AveragePool3d",
     "BlurPool3d",
+    "CenteredPool3d",
+    "CenteredUpsample3d",
     "FieldBatchNorm",
     "FieldDropout",
     "FieldGroupNorm",

@@ -14,6 +14,7 @@ from equivox.nets.classifiers import CLASSIFIERS
 
 ARCHITECTURES: Mapping[str, str] = {
     "unet": "equivox.nets.unet:UNet",
+    "equivariant_unet": "equivox.nets.equivariant_unet:EquivariantUNet",
     "pose_net": "equivox.nets.pose:PoseNet",
     "finder": "equivox.nets.finder:FinderNet",
     "head_pose": "equivox.nets.head_pose:HeadPoseNet",
