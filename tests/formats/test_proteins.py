@@ -92,6 +92,12 @@ def test_a_missing_coordinate_in_mmcif(tmp_path: Path) -> None:
         read_structure(replaced(tmp_path, "3.800 0.000 0.000", "? 0.000 0.000", "plain.cif"))
 
 
+def test_letters_beyond_ascii_shift_no_column(tmp_path: Path) -> None:
+    path = tmp_path / "accent.pdb"
+    path.write_bytes("REMARK Å\n".encode() + (FOLDER / "plain.pdb").read_bytes().replace(b"ALA A", b"\xbfLA A", 5))
+    assert read_structure(path).chain("A").trace().sequence == "XGSVK"
+
+
 def test_chains_other_formats_and_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'Z' is none of them"):
         read_structure(FOLDER / "plain.pdb").chain("Z")

@@ -36,8 +36,8 @@ def voxelize(
 ) -> int:
     """Turn meshes, point clouds and protein structures into voxels.
 
-    Writes one field per file (STEM.npz or STEM.nii.gz) with its facts in STEM.json, voxels.csv with one line per
-    input, and run.json. A file that cannot be used is listed with its reason; the others are done.
+    Writes a field per file (STEM.npz or STEM.nii.gz), its facts (STEM.json), voxels.csv and run.json. A file that
+    cannot be used is listed with its reason.
 
     For example:
 
@@ -48,18 +48,15 @@ def voxelize(
     Parameters
     ----------
     inputs
-        Meshes (.off, .obj, .ply, .stl), points (.ply, .xyz, .npy), structures (.pdb, .cif), folders, or globs in
-        quotes.
+        Meshes (off, obj, ply, stl), points (ply, xyz, npy), structures (pdb, cif), folders, or globs in quotes.
     out
         Output folder.
     side
         Voxels along each axis.
     spacing
-        Edge of a voxel in the file's own unit (ångström for structures). Without it, meshes and points are scaled to
-        fill the grid, and structures get 2 ångström.
+        Edge of a voxel in the file's own unit; by default meshes and points fill the grid, structures get 2 Å.
     mode
-        occupancy fills the inside of a mesh, surface marks its skin, points blurs its vertices; without it, meshes
-        are filled and everything else is blurred.
+        Fill a mesh, mark its surface, or blur its points; by default meshes are filled, all else is blurred.
     supersample
         Sub-voxels along each axis, so that a voxel holds the share that is filled.
     sigma_voxels

@@ -163,7 +163,7 @@ def _content(path: Path) -> str:
             raise InputError(f"{path} is truncated or damaged ({error}); copy it again from its source.") from error
     if b"\x00" in data:
         raise InputError(f"{path} is not a text file; give PDB or mmCIF as text (or .gz).")
-    return data.decode("utf-8", "replace")
+    return data.decode("ascii", "replace").replace("\ufffd", "?")  # one byte, one column; titles alone need more
 
 
 def _parse_cif(gemmi: Any, text: str) -> Any:
