@@ -59,7 +59,19 @@ def helps() -> dict[str, tuple[int, str, list[str]]]:
 
 
 def test_no_help_loads_a_heavy_library(helps: dict[str, tuple[int, str, list[str]]]) -> None:
-    assert {"", "pose", "pose predict", "pose evaluate", "pose train", "model", "demo", "doctor"} <= set(helps)
+    assert {
+        "",
+        "pose",
+        "pose predict",
+        "pose evaluate",
+        "pose train",
+        "shapes train",
+        "shapes evaluate",
+        "shapes predict",
+        "model",
+        "demo",
+        "doctor",
+    } <= set(helps)
     assert {path: loaded for path, (_, _, loaded) in helps.items() if loaded} == {}
 
 
@@ -80,9 +92,11 @@ def test_every_command_shows_two_examples(helps: dict[str, tuple[int, str, list[
 def test_the_top_level_lists_commands_in_two_groups(helps: dict[str, tuple[int, str, list[str]]]) -> None:
     text = helps[""][1]
     work, know = text.index(" Work "), text.index(" Know and keep ")
-    for name, first, last in [("pose", work, know), ("demo", work, know), ("model", know, len(text))]:
+    for name, first, last in [
+        ("pose", work, know), ("shapes", work, know), ("demo", work, know), ("model", know, len(text)),
+    ]:  # fmt: skip
         assert f"│ {name} " in text[first:last], name
-    for missing in ("shapes", "encode", "pick", "orient", "images", "simulate"):
+    for missing in ("encode", "pick", "orient", "images", "simulate"):
         assert f"│ {missing} " not in text
 
 

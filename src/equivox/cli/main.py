@@ -36,6 +36,12 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
         "Position and orientation of a head (or another object) in 3D and 4D scans.",
     ),
     (
+        "shapes",
+        "equivox.cli.shapes:app",
+        WORK,
+        "Which class a shape, a protein domain or a residue belongs to, however it is turned.",
+    ),
+    (
         "demo",
         "equivox.cli.demo:demo",
         WORK,

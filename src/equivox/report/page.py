@@ -108,6 +108,8 @@ class EvaluationPage:
     charts: tuple[Chart, ...] = ()
     warnings: tuple[str, ...] = ()
     unmatched: tuple[str, ...] = field(default=())
+    title: str = "How far the poses are from the truth"
+    notice: str = "Landmarks have an error of their own: about 4 degrees and 5 mm in fetal EPI stacks."
 
 
 def render_pose_page(
@@ -143,13 +145,13 @@ def render_pose_page(
 
 
 def render_evaluation_page(page: EvaluationPage) -> str:
-    """HTML of the report of `equivox pose evaluate`."""
+    """HTML of the report of an evaluation."""
     return (
         _environment()
         .get_template("evaluation.html")
         .render(
-            title="How far the poses are from the truth",
-            notice="Landmarks have an error of their own: about 4 degrees and 5 mm in fetal EPI stacks.",
+            title=page.title,
+            notice=page.notice,
             version=equivox.__version__,
             subtitle=page.subtitle,
             facts=page.facts,

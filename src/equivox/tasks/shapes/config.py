@@ -24,6 +24,8 @@ SO(3), of the 24 of the cube, or about the vertical axis."""
 Select = Literal["last", "loss", "accuracy", "balanced_accuracy"]
 """Which epoch's weights are kept: the last ones, or the best by validation."""
 SPLITS = ("train", "validation", "test")
+NETWORK = "classify"
+"""Name of the network in a model folder of this task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +225,8 @@ class DataConfig:
     """Of data in ten splits: test on this one, validate on the next; None: 0 to 6, 7, 8 and 9."""
     perturbed: bool = False
     """Meshes: each in its own fixed rotation, where the data have one (SHREC17, toyshapes)."""
+    labels: str | None = None
+    """Folder of files: table with the columns file, label and, if wanted, split; None: its sub-folders are classes."""
 
     def __post_init__(self) -> None:
         if self.task not in ("", "3class", "10arch", "20topo"):
@@ -232,7 +236,7 @@ class DataConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the record."""
-        return {"data": self.data, "task": self.task, "fold": self.fold, "perturbed": self.perturbed}
+        return asdict(self)
 
 
 def _plain(value: Any) -> Any:

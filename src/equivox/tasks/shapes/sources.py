@@ -14,6 +14,10 @@ from equivox.tasks.shapes.source_residues import ResidueSource
 from equivox.tasks.shapes.source_tetris import TetrisSource
 from equivox.tasks.shapes.source_volumes import MedMnistSource
 
+CATH_KEYS = (frozenset({"ca", "cath"}), frozenset({"n_atoms", "split_start_indices"}))
+RESIDUE_KEYS = frozenset({"atom_offset", "xyz"})
+MESH_KEYS = frozenset({"vertices", "faces", "class_names"})
+MEDMNIST_KEYS = frozenset({"train_images", "train_labels"})
 HINTS: dict[Kind, str] = {
     "tetris": "--preset tetris",
     "voxels": "--preset shapes-equivox with --kind voxels",
@@ -38,21 +42,26 @@ def open_source(data: DataConfig, config: InputConfig) -> ShapeSource:
     if not path.exists():
         raise InputError(f"{path} does not exist; give an .npz file, a folder of class folders, or the word tetris.")
     names = archive_members(path)
-    if {"ca", "cath"} <= names or {"n_atoms", "split_start_indices"} <= names:
+    if any(keys <= names for keys in CATH_KEYS):
         _require_kind(str(path), "protein domains", "points", config)
         return CathSource(path, config, data)
-    if {"atom_offset", "xyz"} <= names:
+    if names >= RESIDUE_KEYS:
         _require_kind(str(path), "residue environments", "environment", config)
         return ResidueSource.from_file(path, config, data)
-    if {"vertices", "faces"} <= names:
+    if names >= MESH_KEYS:
         _require_kind(str(path), "meshes", "mesh", config)
         return MeshSetSource(path, config, data)
-    if "train_images" in names:
+    if names >= MEDMNIST_KEYS:
         _require_kind(str(path), "volumes", "voxels", config)
         return MedMnistSource(path, config)
     raise InputError(
         f"{path} holds {', '.join(sorted(names)[:6])}; known are CATH sets, residue environments, meshes, MedMNIST3D."
     )
+
+
+def is_known_archive(names: set[str]) -> bool:
+    """Whether an archive with such arrays is a set of objects that :func:`open_source` reads."""
+    return any(keys <= names for keys in (*CATH_KEYS, RESIDUE_KEYS, MESH_KEYS, MEDMNIST_KEYS))
 
 
 def archive_members(path: Path) -> set[str]:

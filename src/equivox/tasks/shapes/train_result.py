@@ -13,13 +13,11 @@ from equivox.nets.shape_net import settle_norms
 from equivox.run.sampling import Samples, group_samples
 from equivox.run.training import Fitted, network_weights
 from equivox.tasks.shapes.certificate import certify_classifier
-from equivox.tasks.shapes.config import DataConfig, ShapeTraining
+from equivox.tasks.shapes.config import NETWORK, DataConfig, ShapeTraining
 from equivox.tasks.shapes.data import ShapeSource, make_field
 from equivox.weights.folder import ModelFolder, write_model_folder
 from equivox.weights.registry import build_network
 
-NETWORK = "classify"
-"""Name of the network in a model folder of this task."""
 LICENSE_TEXT = """The weights in this folder were trained with equivox by whoever ran the training, on their own data.
 Their licence is the one that they and the owners of the data give; write it here. The software that reads them,
 equivox, is under Apache-2.0.

@@ -1,0 +1,151 @@
+"""An evaluation of a classifier as a page and as lines for a terminal."""
+
+from __future__ import annotations
+
+from equivox.metrics.classification import class_recalls
+from equivox.report.page import Chart, EvaluationPage, Table, TableRow, as_data_uri, render_evaluation_page
+from equivox.report.shape_charts import AngleCurve, confusion_chart, rotation_chart
+from equivox.tasks.shapes.evaluate import Evaluation
+from equivox.tasks.shapes.rotation_report import RotationReport
+
+WIDEST = 24
+"""More classes than this are shown in the figure and in the files, not in a table of confusions."""
+NOTICE = "A classifier always answers with one of its classes, also for an object of none of them."
+
+
+def render_evaluation(evaluation: Evaluation) -> str:
+    """HTML of the report."""
+    charts, tables = [], [_summary(evaluation)]
+    if evaluation.rotations is not None:
+        charts.append(_rotation_chart(evaluation, evaluation.rotations))
+        tables += [_orientation_table(evaluation.rotations), _curve_table(evaluation.rotations)]
+    charts.append(
+        Chart(
+            "Confusion",
+            as_data_uri(confusion_chart(evaluation.classes, evaluation.counts.tolist()), "image/svg+xml"),
+            "Objects as they lie; colour is the share of the true class, the number how many objects.",
+        )
+    )
+    tables.append(_class_table(evaluation))
+    if len(evaluation.classes) <= WIDEST:
+        tables.append(_confusion_table(evaluation))
+    page = EvaluationPage(
+        title="How often the classifier is right",
+        notice=NOTICE,
+        subtitle=f"Model {evaluation.model['name']} on {evaluation.data}, split {evaluation.config.split}",
+        facts=(
+            ("accuracy", f"{evaluation.accuracy:.3f}"),
+            ("balanced", f"{evaluation.balanced_accuracy:.3f}"),
+            ("objects", str(len(evaluation.ids))),
+            ("classes", str(len(evaluation.classes))),
+            ("majority class", f"{evaluation.majority:.3f}"),
+        ),
+        tables=tuple(tables),
+        charts=tuple(charts),
+        warnings=evaluation.notes,
+    )
+    return render_evaluation_page(page)
+
+
+def summary_lines(evaluation: Evaluation) -> list[str]:
+    """What a terminal shows."""
+    lines = [f"{label}: {value}" for label, value in _summary_rows(evaluation)]
+    if evaluation.rotations is not None:
+        lines += [
+            f"{one.name}: accuracy {one.accuracy:.3f}, change of the logits {one.change:.2g}"
+            for one in evaluation.rotations.orientations
+        ]
+    return lines
+
+
+def _summary_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
+    rows = [
+        ("objects", str(len(evaluation.ids))),
+        ("accuracy", f"{evaluation.accuracy:.4f}"),
+        ("balanced accuracy", f"{evaluation.balanced_accuracy:.4f}"),
+        ("share of the largest class", f"{evaluation.majority:.4f}"),
+    ]
+    if evaluation.auc is not None:
+        rows.append(("area under the ROC curve", f"{evaluation.auc:.4f}"))
+    if evaluation.retrieval is not None:
+        for name, found in (("micro", evaluation.retrieval.micro), ("macro", evaluation.retrieval.macro)):
+            rows.append((f"{name} P@N, R@N, mAP", f"{found.P:.4f}, {found.R:.4f}, {found.AP:.4f}"))
+        rows.append(("retrieval score (micro + macro mAP)", f"{evaluation.retrieval.score:.4f}"))
+    return rows
+
+
+def _summary(evaluation: Evaluation) -> Table:
+    rows = tuple(TableRow(row) for row in _summary_rows(evaluation))
+    return Table("In short", ("measure", "value"), rows, note="Objects as they lie.")
+
+
+def _rotation_chart(evaluation: Evaluation, report: RotationReport) -> Chart:
+    floors = [point.floor for point in report.curve]
+    curve = AngleCurve(
+        angle_deg=tuple(point.angle_deg for point in report.curve),
+        change=tuple(point.change for point in report.curve),
+        floor=None if None in floors else tuple(floor for floor in floors if floor is not None),
+        accuracy=tuple(point.accuracy for point in report.curve),
+    )
+    names = [one.name for one in report.orientations]
+    shares = [one.accuracy for one in report.orientations]
+    picture = rotation_chart(names, shares, curve, evaluation.majority)
+    return Chart(
+        "Turned objects",
+        as_data_uri(picture, "image/svg+xml"),
+        f"{report.objects} objects, the curves {report.curve_objects} of them, each about its own random axis. Change: "
+        "root mean square of the difference of the logits, relative to their standard deviation over objects.",
+    )
+
+
+def _orientation_table(report: RotationReport) -> Table:
+    rows = tuple(
+        TableRow(
+            (
+                one.name,
+                str(one.draws),
+                f"{one.accuracy:.4f}",
+                "–" if one.spread is None else f"{one.spread:.4f}",
+                f"{one.worst:.4f}",
+                f"{one.balanced_accuracy:.4f}",
+                f"{one.change:.2e}",
+            )
+        )
+        for one in report.orientations
+    )
+    header = ("orientation", "draws", "accuracy", "SD over draws", "worst draw", "balanced", "change of logits")
+    return Table("By orientation", header, rows, note=f"{report.objects} objects, each in so many orientations.")
+
+
+def _curve_table(report: RotationReport) -> Table:
+    rows = tuple(
+        TableRow(
+            (
+                f"{point.angle_deg:g}",
+                f"{point.accuracy:.4f}",
+                f"{point.change:.2e}",
+                "–" if point.floor is None else f"{point.floor:.2e}",
+            )
+        )
+        for point in report.curve
+    )
+    note = f"{report.curve_objects} objects. Resampling alone: there and back again; points turn exactly and have none."
+    return Table("By angle", ("angle [°]", "accuracy", "change of logits", "resampling alone"), rows, note=note)
+
+
+def _class_table(evaluation: Evaluation) -> Table:
+    recalls = class_recalls(evaluation.counts).tolist()
+    sizes = evaluation.counts.sum(dim=1).tolist()
+    rows = tuple(
+        TableRow((name, str(size), "–" if size == 0 else f"{recall:.3f}"), "soft" if size == 0 else "")
+        for name, size, recall in zip(evaluation.classes, sizes, recalls, strict=True)
+    )
+    return Table("By class", ("class", "objects", "share right"), rows)
+
+
+def _confusion_table(evaluation: Evaluation) -> Table:
+    rows = tuple(
+        TableRow((name, *(str(count) if count else "" for count in line)))
+        for name, line in zip(evaluation.classes, evaluation.counts.tolist(), strict=True)
+    )
+    return Table("Confusions", ("true \\ predicted", *evaluation.classes), rows, note="How many objects.")
