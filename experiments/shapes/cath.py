@@ -118,7 +118,7 @@ def train(
 
 
 def rate_groups(network: nn.Module, rate: float) -> list[dict[str, object]]:
-    """Steerable weights are of order 1 and take the whole rate; all others a fifth of it (in the plain network: all)."""
+    """Steerable weights are of order 1 and take the whole rate, all others a fifth; a plain network has one rate."""
     steerable = [m.weight for m in network.modules() if isinstance(m, SteerableConv3d)]
     known = {id(weight) for weight in steerable}
     rest = [p for p in network.parameters() if id(p) not in known]
