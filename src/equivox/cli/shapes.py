@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 
 from equivox import __version__
-from equivox.cli import shapes_voxelize as voxelize
 from equivox.cli.options import RUNNING, Output, Run
 from equivox.cli.shapes_voxelize import register as register_voxelize
 
@@ -26,7 +25,6 @@ app = App(
     help_format="plaintext",
 )
 register_voxelize(app)
-voxelize.register(app)
 DATA, LEARNING, INPUT = Group("Data", sort_key=5), Group("Learning", sort_key=6), Group("Input", sort_key=7)
 _RUN = Parameter(group=RUNNING)
 _FLAG = Parameter(group=RUNNING, negative="")
