@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import re
 from pathlib import Path
 
@@ -82,6 +83,19 @@ def test_a_vertex_far_from_all_others_is_said(tmp_path: Path) -> None:
     path.write_text(f"OFF\n9 3 0\n{rows}1e6 0 0\n3 0 1 2\n3 3 4 5\n3 6 7 8\n")
     with pytest.raises(InputError, match="times farther"):
         read_mesh(path)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_damaged_bytes_give_a_sentence_or_a_mesh(name: str, tmp_path: Path) -> None:
+    draw = random.Random(name)
+    for _ in range(12):
+        data = bytearray((FOLDER / name).read_bytes())
+        for _ in range(draw.choice([1, 4])):
+            data[draw.randrange(len(data))] = draw.choice([draw.randrange(256), ord(draw.choice("0189-. \nN"))])
+        path = tmp_path / f"damaged{(FOLDER / name).suffix}"
+        path.write_bytes(bytes(data))
+        with contextlib.suppress(InputError):
+            require_mesh(read_mesh(path), where="damaged")
 
 
 def test_missing_folder_and_other_formats(tmp_path: Path) -> None:

@@ -151,8 +151,8 @@ def check_ply(path: Path, data: bytes) -> dict[str, int]:
                 raise InputError(f"{path}: its header says {line.strip()!r}; a count is needed there.")
             element = words[1]
             counts[element] = count
-        elif words[:1] == ["property"] and element == "vertex" and words[1] != "list":
-            stride += PLY_SIZES.get(words[1], 0)
+        elif len(words) > 1 and words[0] == "property" and element == "vertex":
+            stride += PLY_SIZES.get(words[1], 0)  # a list has no fixed size
     if form not in ("ascii", "binary_little_endian", "binary_big_endian"):
         raise InputError(f"{path} names the PLY format {form!r}; ascii and binary files are read.")
     if not counts.get("vertex"):

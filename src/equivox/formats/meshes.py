@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,9 @@ def require_trimesh(purpose: str) -> Any:
         import trimesh
     except ImportError as error:
         raise MissingExtraError("trimesh", "shapes", purpose) from error
+    log = logging.getLogger("trimesh")  # it prints tracebacks of what it goes on from; our checks speak instead
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
     return trimesh
 
 
