@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import random
 import re
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from torch.testing import assert_close
 
 from equivox.errors import InputError, MissingExtraError
+from equivox.formats.environments import environments_of
 from equivox.formats.proteins import read_structure
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "shapes" / "pdb"
@@ -96,6 +99,26 @@ def test_letters_beyond_ascii_shift_no_column(tmp_path: Path) -> None:
     path = tmp_path / "accent.pdb"
     path.write_bytes("REMARK Å\n".encode() + (FOLDER / "plain.pdb").read_bytes().replace(b"ALA A", b"\xbfLA A", 5))
     assert read_structure(path).chain("A").trace().sequence == "XGSVK"
+
+
+def test_a_residue_without_a_number(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="GLY has no number"):
+        read_structure(replaced(tmp_path, "GLY A   2", "GLY A    "))
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_damaged_bytes_give_a_sentence_or_a_structure(name: str, tmp_path: Path) -> None:
+    draw = random.Random(name)
+    for _ in range(12):
+        data = bytearray((FOLDER / name).read_bytes())
+        if draw.random() < 0.3:
+            del data[draw.randrange(len(data)) :]
+        for _ in range(draw.choice([1, 4]) if data else 0):
+            data[draw.randrange(len(data))] = draw.choice([draw.randrange(256), ord(draw.choice("0189-. \nN"))])
+        path = tmp_path / name
+        path.write_bytes(bytes(data))
+        with contextlib.suppress(InputError):
+            assert environments_of(read_structure(path)).positions.isfinite().all()
 
 
 def test_chains_other_formats_and_nothing(tmp_path: Path) -> None:

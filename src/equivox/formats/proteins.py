@@ -204,6 +204,8 @@ def _chain(path: Path, name: str, residues: list[Any], gemmi: Any, warnings: lis
         letter = _letter(residue, gemmi)
         if letter is None:
             continue
+        if residue.seqid.num is None:
+            raise InputError(f"{path}, {shown}: a residue {residue.name} has no number; repair or remove it.")
         key = (int(residue.seqid.num), residue.seqid.icode.strip())
         if key in kept and _occupancy(residue) <= _occupancy(kept[key][0]):
             continue
