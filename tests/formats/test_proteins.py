@@ -47,9 +47,11 @@ def test_bad_files(name: str) -> None:
 
 def test_what_was_assumed_is_said() -> None:
     assert any("2 models" in text for text in read_structure(FOLDER / "models.pdb").warnings)
-    assert any("1 breaks" in text for text in read_structure(FOLDER / "gap.pdb").warnings)
+    assert any("missing in 1 place." in text for text in read_structure(FOLDER / "gap.pdb").warnings)
     assert any("without a C-alpha" in text for text in read_structure(FOLDER / "missing_ca.pdb").warnings)
     assert read_structure(FOLDER / "plain.pdb").warnings == ()
+    with pytest.raises(InputError, match=r"cannot be read \(line 4: Wrong number"):
+        read_structure(FOLDER / "bad_loop.cif")
 
 
 def test_a_compressed_file_reads_the_same(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_toyshapes_are_filled_as_their_winding_numbers_say(shared_path: Find) ->
     from equivox.formats.toyshapes import read_mesh_set
 
     shapes = read_mesh_set(shared_path("data/shapes/toyshapes.npz"))
-    rows = list(range(0, 600, 60))
+    rows = list(range(0, 600, 120))
     field = voxelize_meshes(
         [shapes.meshes[row].vertices for row in rows], [shapes.meshes[row].faces for row in rows],
         side=16, spacing=2.2 / 16, supersample=1, rotation=shapes.rotations[rows],
@@ -105,7 +105,7 @@ def test_toyshapes_are_filled_as_their_winding_numbers_say(shared_path: Find) ->
         winding = torch.cat([solid_angle_winding(slab, corners) for slab in at])
         differing += int((field[k, 0].bool() != (winding.abs() > 0.5).view(16, 16, 16)).sum())
         assert float(field[k].sum()) > 5
-    assert differing <= 10  # half-precision vertices leave slits of 1e-3; of 40,960 voxels
+    assert differing <= 5  # half-precision vertices leave slits of 1e-3; of 20,480 voxels
 
 
 def test_a_missing_wall_lets_nothing_leak() -> None:

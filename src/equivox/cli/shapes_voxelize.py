@@ -104,6 +104,11 @@ def _print_closing(finished: VoxelizeRun) -> None:
     lines += [f"note: {len(notes) - 10} more in voxels.csv"] if len(notes) > 10 else []
     if lost:
         lines.append(f"without a field: {len(lost)} of {len(finished.outcomes)}")
-        lines += [f"  {outcome.shape.name}: {outcome.reason}" for outcome in lost[:20]]
+        named = [outcome.reason.startswith(outcome.shape.name) for outcome in lost]
+        lines += [
+            f"  {outcome.reason}" if known else f"  {outcome.shape.name}: {outcome.reason}"
+            for outcome, known in list(zip(lost, named, strict=True))[:20]
+        ]
+        lines += [f"  and {len(lost) - 20} more, in voxels.csv"] if len(lost) > 20 else []
     lines.append(f"results: {finished.out}")
     print("\n".join(lines), file=sys.stderr)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,7 @@ def read_structure(path: Path | str) -> Structure:
         raise
     except Exception as error:  # gemmi speaks through several kinds of exception
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        reason = re.sub(r"^string:(\d+):\d+\(\d+\)", r"line \1", reason)
         raise InputError(f"{path} cannot be read ({reason}); copy it again from its source.") from error
     if structure is None or len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise InputError(f"{path} holds no atoms; copy it again from its source.")
@@ -236,7 +238,7 @@ def _chain(path: Path, name: str, residues: list[Any], gemmi: Any, warnings: lis
     letters = "".join(letter for _, letter in kept.values())
     names = tuple(residue.name for residue, _ in kept.values())
     if lacking:
-        warnings.append(f"{path}, {shown}: {lacking} residues without a C-alpha are no part of the trace.")
+        warnings.append(f"{path}, {shown}: {_counted(lacking, 'residue')} without a C-alpha left out of the trace.")
     unknown = sorted({name for name, letter in zip(names, letters, strict=True) if letter == UNKNOWN})
     if unknown:
         warnings.append(f"{path}, {shown}: {', '.join(unknown)} is no amino acid that is known; it counts as X.")
@@ -254,8 +256,12 @@ def _chain(path: Path, name: str, residues: list[Any], gemmi: Any, warnings: lis
             f"apart; one may be a copy of the other."
         )
     if trace.breaks:
-        warnings.append(f"{path}, {shown}: {trace.breaks} breaks, where residues are missing.")
+        warnings.append(f"{path}, {shown}: residues are missing in {_counted(trace.breaks, 'place')}.")
     return chain
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _letter(residue: Any, gemmi: Any) -> str | None:

@@ -10,23 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cyclopts import App
 from torch.testing import assert_close
 
-from equivox.cli.shapes_voxelize import register
+from equivox.cli.main import main
 from equivox.errors import ConfigError, InputError, OutputError
 from equivox.tasks.shapes.voxelize import voxelize_shapes
 from equivox.tasks.shapes.voxelize_one import VoxelizeConfig, read_field
 
 FOLDER = Path(__file__).resolve().parents[2] / "fixtures" / "shapes"
 MESH, PDB = FOLDER / "mesh", FOLDER / "pdb"
-
-
-def command(arguments: list[str]) -> int:
-    """What ``equivox shapes`` does with these words."""
-    app = App(name="shapes", result_action="return_int_as_exit_code_else_zero")
-    register(app)
-    return int(app(arguments, exit_on_error=False))
 
 
 def table(out: Path) -> dict[str, dict[str, str]]:
@@ -42,7 +34,7 @@ def test_every_kind_of_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         str(PDB / "plain.pdb"),
         str(tmp_path / "cloud.npy"),
     ]
-    assert command(["voxelize", *inputs, "--out", str(tmp_path / "out"), "--side", "16", "--json"]) == 0
+    assert main(["shapes", "voxelize", *inputs, "--out", str(tmp_path / "out"), "--side", "16", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "equivox.shapes.voxelize/1"
     assert [result["mode"] for result in document["results"]] == ["occupancy", "occupancy", "points", "points"]
@@ -82,7 +74,7 @@ def test_bad_files_are_listed_and_the_others_done(tmp_path: Path, capsys: pytest
     (tmp_path / "thin.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
     inputs = [MESH / "bad_nan.off", MESH / "cuboid_quads.off", PDB / "no_protein.pdb", tmp_path / "none.stl",
               tmp_path / "thin.off", MESH / "empty.obj"]  # fmt: skip
-    assert command(["voxelize", *map(str, inputs), "--out", str(out), "--side", "12"]) == 1
+    assert main(["shapes", "voxelize", *map(str, inputs), "--out", str(out), "--side", "12"]) == 1
     rows = table(out)
     assert [row["status"] for row in rows.values()] == ["failed", "ok", "failed", "failed", "failed", "failed"]
     for name, part in {
@@ -99,7 +91,7 @@ def test_bad_files_are_listed_and_the_others_done(tmp_path: Path, capsys: pytest
 
 
 def test_nothing_usable(tmp_path: Path) -> None:
-    assert command(["voxelize", str(MESH / "empty.off"), "--out", str(tmp_path / "out"), "--quiet"]) == 3
+    assert main(["shapes", "voxelize", str(MESH / "empty.off"), "--out", str(tmp_path / "out"), "--quiet"]) == 3
 
 
 def test_a_grid_too_small_is_said(tmp_path: Path) -> None:
