@@ -26,29 +26,39 @@ class AngleCurve:
     accuracy: tuple[float, ...]
 
 
-def rotation_chart(names: Sequence[str], shares: Sequence[float], curve: AngleCurve, chance: float) -> bytes:
-    """Accuracy by set of orientations; change of the logits and accuracy against the angle."""
+def orientation_chart(names: Sequence[str], shares: Sequence[float], chance: float) -> bytes:
+    """Accuracy by set of orientations."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(5.6, 0.42 * len(names) + 0.9), layout="constrained")
         FigureCanvasSVG(figure)
-        left, middle, right = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
+        panel: Any = figure.subplots()
         rows = list(range(len(names)))[::-1]
-        left.barh(rows, shares, color=BLUE, height=0.6)
+        panel.barh(rows, shares, color=BLUE, height=0.6)
         for row, share in zip(rows, shares, strict=True):
-            left.text(min(share, 0.9) + 0.015, row, f"{share:.3f}", va="center")
-        left.axvline(chance, color=GREY, ls=":", lw=1)
-        left.set_yticks(rows, [_wrapped(name) for name in names])
-        left.set(xlim=(0, 1.12), xlabel="accuracy (dotted: chance)", xticks=(0, 0.25, 0.5, 0.75, 1))
-        middle.plot(curve.angle_deg, curve.change, "o-", ms=3, lw=1.2, color=RED, label="turned")
+            panel.text(share + 0.012, row, f"{share:.3f}", va="center")
+        panel.axvline(chance, color=GREY, ls=":", lw=1)
+        panel.set_yticks(rows, names)
+        panel.set(xlim=(0, 1.12), xlabel="accuracy (dotted: largest class)", xticks=(0, 0.25, 0.5, 0.75, 1))
+        panel.spines[["top", "right"]].set_visible(False)
+        return _svg(figure)
+
+
+def angle_chart(curve: AngleCurve, chance: float) -> bytes:
+    """Change of the logits, and accuracy, against the angle."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.6, 2.8), layout="constrained")
+        FigureCanvasSVG(figure)
+        left, right = figure.subplots(1, 2)
+        left.plot(curve.angle_deg, curve.change, "o-", ms=3, lw=1.2, color=RED, label="turned")
         if curve.floor is not None:
-            middle.plot(curve.angle_deg, curve.floor, "s--", ms=3, lw=1, color=GREY, label="resampled there and back")
-            middle.legend(frameon=False, fontsize=7.5)
-        middle.set(xlabel="angle [°]", ylabel="change of the logits / spread", xticks=range(0, 181, 45))
-        middle.set_ylim(bottom=0)
+            left.plot(curve.angle_deg, curve.floor, "s--", ms=3, lw=1, color=GREY, label="resampled there and back")
+            left.legend(frameon=False, fontsize=8)
+        left.set(xlabel="angle [°]", ylabel="change of the logits / spread", xticks=range(0, 181, 45))
+        left.set_ylim(bottom=0)
         right.plot(curve.angle_deg, curve.accuracy, "o-", ms=3, lw=1.2, color=BLUE)
         right.axhline(chance, color=GREY, ls=":", lw=1)
         right.set(xlabel="angle [°]", ylabel="accuracy", ylim=(0, 1.03), xticks=range(0, 181, 45))
-        for panel in (left, middle, right):
+        for panel in (left, right):
             panel.spines[["top", "right"]].set_visible(False)
         return _svg(figure)
 
@@ -74,12 +84,6 @@ def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         panel.set_yticks(ticks, classes)
         panel.set(xlabel="predicted class", ylabel="true class")
         return _svg(figure)
-
-
-def _wrapped(name: str) -> str:
-    """Two lines where one is long."""
-    head, _, tail = name.partition(" (")
-    return f"{head}\n({tail}" if tail else name
 
 
 def _svg(figure: Figure) -> bytes:

@@ -1,95 +1,47 @@
-"""One loader for every model folder: ``load_model(name_or_folder).predict(scan)``."""
+"""One loader for every model folder: ``load_model(name_or_folder).predict(file)``."""
 
 from __future__ import annotations
 
 import importlib
-import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
-import torch
-
-from equivox.errors import EquivoxError, ModelFolderError
-from equivox.formats.nifti import read_mask, read_volume
+from equivox.errors import ModelFolderError
+from equivox.formats.nifti import read_volume
 from equivox.geometry.space import Volume
-from equivox.tasks.pose.estimate import Estimator, PoseEstimate
 from equivox.weights.folder import ModelFolder, find_model
 
-POSE_ESTIMATORS = {
-    "equivox": "equivox.tasks.pose.estimator:HeadEstimator",
-    "published": "equivox.tasks.pose.published:PublishedEstimator",
-    "mended": "equivox.tasks.pose.published:PublishedEstimator",
+TASKS: Mapping[str, str] = {
+    "pose": "equivox.tasks.pose.model:open_pose_model",
+    "shapes": "equivox.tasks.shapes.classifier:open_shape_model",
 }
-"""``behaviour`` in ``config.json`` -> class with ``from_folder(folder, device)``."""
+"""``task`` in ``config.json`` -> function that builds the model of a folder."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoseModel:
-    """A pose model that is ready to be used.
-
-    Parameters
-    ----------
-    folder
-        Where it came from.
-    estimator
-        What does the work.
-    device
-        Where it runs.
-    """
-
-    folder: ModelFolder
-    estimator: Estimator
-    device: str
+@runtime_checkable
+class LoadedModel(Protocol):
+    """What every model of ours can do, whatever its task."""
 
     @property
     def name(self) -> str:
         """Name in the model folder's configuration."""
-        return self.folder.name
+        ...
 
-    def estimate(self, volume: Volume, *, mask: Volume | None = None) -> PoseEstimate:
-        """Pose of the object in one volume; an input that cannot be used raises, see :class:`Estimator`."""
-        started = time.perf_counter()
-        with torch.inference_mode():
-            answer = self.estimator.estimate(volume, mask=mask)
-        return answer.with_seconds(time.perf_counter() - started)
+    @property
+    def folder(self) -> ModelFolder:
+        """Where it came from."""
+        ...
 
-    def predict(self, scan: Volume | Path | str, *, mask: Volume | Path | str | None = None) -> PoseEstimate:
-        """Pose of the object in a volume or a 3D file, as `equivox pose predict` writes it.
-
-        Parameters
-        ----------
-        scan
-            A volume of one channel, or the path of a NIfTI or MGH file with one frame.
-        mask
-            The object, on the scan's grid: replaces the localisation.
-
-        Returns
-        -------
-        The estimate. A file that cannot be read raises; a volume in which the estimator cannot work gives status
-        ``failed`` with the reason.
-
-        Raises
-        ------
-        InputError
-            If a file cannot be read, is a series, or the mask does not fit.
-
-        Examples
-        --------
-        >>> model = load_model("fetal-head-epi")  # doctest: +SKIP
-        >>> model.predict("scan.nii.gz").world_from_head  # doctest: +SKIP
-        """
-        volume = scan if isinstance(scan, Volume) else read_volume(scan)
-        inside = read_mask(mask, volume) if isinstance(mask, Path | str) else mask
-        try:
-            return self.estimate(volume, mask=inside)
-        except EquivoxError as error:
-            return PoseEstimate("failed", reason=str(error))
+    @property
+    def predict(self) -> Any:
+        """From a file, or what a file holds, to the task's own result, as the command `predict` writes it."""
+        ...
 
 
 def load_model(
     name_or_folder: str | Path, device: str = "cpu", *, behaviour: Literal["published", "mended"] | None = None
-) -> PoseModel:
+) -> LoadedModel:
     """Load a model by the name of its folder or by a path; nothing is downloaded.
 
     Parameters
@@ -100,7 +52,12 @@ def load_model(
     device
         ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     behaviour
-        For an imported model, instead of the folder's own; ignored for models of our own kind, which have one.
+        For an imported pose model, instead of the folder's own; models of our own kind have one and ignore it.
+
+    Returns
+    -------
+    For the task ``pose`` a :class:`equivox.tasks.pose.model.PoseModel`, for ``shapes`` a
+    :class:`equivox.tasks.shapes.classifier.ShapeModel`.
 
     Raises
     ------
@@ -108,17 +65,15 @@ def load_model(
         If the model is missing, broken, or of a task or behaviour that this version does not know.
     """
     folder = find_model(name_or_folder)
-    task, kind = folder.config["task"], folder.config["behaviour"]
-    if task != "pose":
-        raise ModelFolderError(f"{folder.path} holds a model for the task {task!r}; this version can load: pose.")
-    target = POSE_ESTIMATORS.get(kind)
-    if target is None:
-        known = ", ".join(POSE_ESTIMATORS)
-        raise ModelFolderError(f"{folder.path} has the behaviour {kind!r}; this version knows {known}.")
-    module, _, name = target.partition(":")
-    constructor: Any = getattr(importlib.import_module(module), name)
-    choice = {} if behaviour is None or kind == "equivox" else {"behaviour": behaviour}
-    return PoseModel(folder, constructor.from_folder(folder, device, **choice), device)
+    task = str(folder.config["task"])
+    if task not in TASKS:
+        raise ModelFolderError(
+            f"{folder.path} holds a model for the task {task!r}; this version can load: {', '.join(TASKS)}."
+        )
+    module, _, name = TASKS[task].partition(":")
+    options = {"behaviour": behaviour} if task == "pose" else {}
+    found: LoadedModel = getattr(importlib.import_module(module), name)(folder, device, **options)
+    return found
 
 
 def load_volume(path: Path | str) -> Volume:

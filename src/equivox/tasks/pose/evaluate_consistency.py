@@ -12,10 +12,10 @@ from equivox.errors import EquivoxError, InputError
 from equivox.formats.nifti import open_scan
 from equivox.formats.poses import PoseRow
 from equivox.run.device import choose_device
-from equivox.tasks.load import load_model
 from equivox.tasks.pose.config import EvaluateConfig
 from equivox.tasks.pose.consistency import NO_ANSWER, Consistency, check_consistency
 from equivox.tasks.pose.estimate import Estimator
+from equivox.tasks.pose.model import load_pose_model
 
 
 def consistency_check(
@@ -43,7 +43,7 @@ def consistency_check(
     ModelFolderError
         If the model is missing or broken (at once, before anything is computed).
     """
-    asked: Estimator = estimator or load_model(config.model, str(choose_device(device).device))
+    asked: Estimator = estimator or load_pose_model(config.model, str(choose_device(device).device))
 
     def check(rows: Sequence[PoseRow]) -> dict[str, Consistency]:
         results: dict[str, Consistency] = {}

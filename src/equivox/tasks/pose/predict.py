@@ -18,8 +18,8 @@ from equivox.formats.scans import ScanInput, find_scans
 from equivox.run.device import DeviceChoice, choose_device
 from equivox.run.items import Interrupted, ItemResult, map_items
 from equivox.run.record import Outcome, RunRecord, file_sha256
-from equivox.tasks.load import load_model
 from equivox.tasks.pose.config import FIRST_VIEWERS, PredictConfig
+from equivox.tasks.pose.model import load_pose_model
 from equivox.tasks.pose.outputs import (
     HEAD_GRID,
     head_grid,
@@ -183,7 +183,9 @@ def predict_poses(
             map_items(
                 predict_input,
                 jobs,
-                initializer=functools.partial(load_model, str(folder.path), str(device.device), behaviour=behaviour),
+                initializer=functools.partial(
+                    load_pose_model, str(folder.path), str(device.device), behaviour=behaviour
+                ),
                 workers=run.workers,
                 scheduler=run.scheduler,
                 threads=run.threads,

@@ -13,9 +13,9 @@ from equivox.formats.nifti import SCAN_ENDINGS, Scan, open_scan, read_mask
 from equivox.formats.scans import ScanInput
 from equivox.geometry.space import Volume
 from equivox.run.record import file_sha256
-from equivox.tasks.load import PoseModel
 from equivox.tasks.pose.config import PredictConfig
 from equivox.tasks.pose.estimate import PoseEstimate
+from equivox.tasks.pose.model import PoseModel
 from equivox.tasks.pose.outputs import (
     FrameResult,
     head_grid,

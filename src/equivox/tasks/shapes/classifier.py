@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from equivox.errors import ConfigError, ModelFolderError
 from equivox.tasks.shapes.config import NETWORK, InputConfig
 from equivox.tasks.shapes.contents import contents_of
-from equivox.tasks.shapes.data import Content, as_sample, make_field
+from equivox.tasks.shapes.data import Content, as_sample, make_field, row_count
 from equivox.weights.folder import ModelFolder, find_model
 
 BATCH = 16
@@ -91,7 +91,7 @@ class ShapeModel:
                 as_sample(
                     content,
                     self.input,
-                    capacity=max(_rows(other) for other in contents[start:stop]),
+                    capacity=max(row_count(other) for other in contents[start:stop]),
                     rotation=None if rotations is None else rotations[start + place],
                 )
                 for place, content in enumerate(contents[start:stop])
@@ -183,9 +183,3 @@ def _portions(count: int, voxels: int) -> Iterator[tuple[int, int]]:
     size = max(1, min(BATCH, VOXELS_AT_ONCE // voxels))
     for start in range(0, count, size):
         yield start, min(start + size, count)
-
-
-def _rows(content: Content) -> int:
-    """Rows of an object's longest table; 0 for a volume."""
-    tables = [getattr(content, name, None) for name in ("positions", "vertices", "faces")]
-    return max((len(table) for table in tables if table is not None), default=0)

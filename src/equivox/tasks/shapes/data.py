@@ -109,6 +109,15 @@ def of_split(source: ShapeSource, split: str) -> list[int]:
     return [index for index, shape in enumerate(source.shapes) if split in ("all", shape.split)]
 
 
+def row_count(content: Content) -> int:
+    """Rows of an object's longest table, which samples are padded to; 0 for a volume."""
+    if isinstance(content, Points):
+        return len(content.positions)
+    if isinstance(content, Triangles):
+        return max(len(content.vertices), len(content.faces))
+    return 0
+
+
 def as_sample(
     content: Content, config: InputConfig, *, capacity: int = 0, rotation: Float[Tensor, "3 3"] | None = None
 ) -> dict[str, Tensor]:

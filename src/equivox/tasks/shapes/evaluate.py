@@ -161,7 +161,7 @@ def evaluate_shapes(config: EvaluateConfig, *, device: str = "auto", progress: P
         majority=float(torch.bincount(labels).max()) / len(labels),
         rotations=report,
         retrieval=_retrieve(source, chosen, logits, config.split) if config.retrieval else None,
-        notes=(*notes, *_seen_notes(model, config)),
+        notes=(*notes, *_lost_notes(source), *_seen_notes(model, config)),
     )
 
 
@@ -245,6 +245,12 @@ def _seen_notes(model: ShapeModel, config: EvaluateConfig) -> list[str]:
             f"The model was trained with --fold {fold}, asked with {config.data.fold}: it may have seen these objects."
         ]
     return []
+
+
+def _lost_notes(source: ShapeSource) -> list[str]:
+    """Files of a folder that could not be used."""
+    lost: Sequence[str] = getattr(source, "problems", ())
+    return [f"{len(lost)} files are left out, for example: {lost[0]}"] if lost else []
 
 
 def _finite(value: float) -> float | None:

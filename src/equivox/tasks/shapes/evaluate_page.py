@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from equivox.metrics.classification import class_recalls
 from equivox.report.page import Chart, EvaluationPage, Table, TableRow, as_data_uri, render_evaluation_page
-from equivox.report.shape_charts import AngleCurve, confusion_chart, rotation_chart
+from equivox.report.shape_charts import AngleCurve, angle_chart, confusion_chart, orientation_chart
 from equivox.tasks.shapes.evaluate import Evaluation
 from equivox.tasks.shapes.rotation_report import RotationReport
 
@@ -17,7 +17,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
     """HTML of the report."""
     charts, tables = [], [_summary(evaluation)]
     if evaluation.rotations is not None:
-        charts.append(_rotation_chart(evaluation, evaluation.rotations))
+        charts += _rotation_charts(evaluation, evaluation.rotations)
         tables += [_orientation_table(evaluation.rotations), _curve_table(evaluation.rotations)]
     charts.append(
         Chart(
@@ -79,7 +79,7 @@ def _summary(evaluation: Evaluation) -> Table:
     return Table("In short", ("measure", "value"), rows, note="Objects as they lie.")
 
 
-def _rotation_chart(evaluation: Evaluation, report: RotationReport) -> Chart:
+def _rotation_charts(evaluation: Evaluation, report: RotationReport) -> list[Chart]:
     floors = [point.floor for point in report.curve]
     curve = AngleCurve(
         angle_deg=tuple(point.angle_deg for point in report.curve),
@@ -89,13 +89,16 @@ def _rotation_chart(evaluation: Evaluation, report: RotationReport) -> Chart:
     )
     names = [one.name for one in report.orientations]
     shares = [one.accuracy for one in report.orientations]
-    picture = rotation_chart(names, shares, curve, evaluation.majority)
-    return Chart(
-        "Turned objects",
-        as_data_uri(picture, "image/svg+xml"),
-        f"{report.objects} objects, the curves {report.curve_objects} of them, each about its own random axis. Change: "
-        "root mean square of the difference of the logits, relative to their standard deviation over objects.",
-    )
+    bars = orientation_chart(names, shares, evaluation.majority)
+    return [
+        Chart("Turned objects", as_data_uri(bars, "image/svg+xml"), f"{report.objects} objects."),
+        Chart(
+            "By how much they are turned",
+            as_data_uri(angle_chart(curve, evaluation.majority), "image/svg+xml"),
+            f"{report.curve_objects} objects, each about its own random axis. Change: root mean square of the "
+            "difference of the logits, relative to their standard deviation over objects.",
+        ),
+    ]
 
 
 def _orientation_table(report: RotationReport) -> Table:

@@ -41,6 +41,11 @@ def open_source(data: DataConfig, config: InputConfig) -> ShapeSource:
     path = Path(data.data).expanduser()
     if not path.exists():
         raise InputError(f"{path} does not exist; give an .npz file, a folder of class folders, or the word tetris.")
+    if path.is_dir():
+        from equivox.tasks.shapes.source_folder import FolderSource, require_fitting_folder
+
+        require_fitting_folder(path, config)
+        return FolderSource(path, config, data)
     names = archive_members(path)
     if any(keys <= names for keys in CATH_KEYS):
         _require_kind(str(path), "protein domains", "points", config)

@@ -206,6 +206,9 @@ def training_parts(
     )
     if len(seen) < 2:
         raise InputError(f"{source.name} has objects of one class only for training; a classifier needs two or more.")
+    lost: Sequence[str] = getattr(source, "problems", ())
+    if lost:
+        warnings.append(f"{len(lost)} files are left out, for example: {lost[0]}")
     return {"training": training, "validation": validation}, warnings
 
 

@@ -1,0 +1,128 @@
+"""A pose model that is ready to be used: ``load_model(name_or_folder).predict(scan)``."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from equivox.errors import EquivoxError, ModelFolderError
+from equivox.formats.nifti import read_mask, read_volume
+from equivox.geometry.space import Volume
+from equivox.tasks.pose.estimate import Estimator, PoseEstimate
+from equivox.weights.folder import ModelFolder, find_model
+
+POSE_ESTIMATORS = {
+    "equivox": "equivox.tasks.pose.estimator:HeadEstimator",
+    "published": "equivox.tasks.pose.published:PublishedEstimator",
+    "mended": "equivox.tasks.pose.published:PublishedEstimator",
+}
+"""``behaviour`` in ``config.json`` -> class with ``from_folder(folder, device)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoseModel:
+    """A pose model that is ready to be used.
+
+    Parameters
+    ----------
+    folder
+        Where it came from.
+    estimator
+        What does the work.
+    device
+        Where it runs.
+    """
+
+    folder: ModelFolder
+    estimator: Estimator
+    device: str
+
+    @property
+    def name(self) -> str:
+        """Name in the model folder's configuration."""
+        return self.folder.name
+
+    def estimate(self, volume: Volume, *, mask: Volume | None = None) -> PoseEstimate:
+        """Pose of the object in one volume; an input that cannot be used raises, see :class:`Estimator`."""
+        started = time.perf_counter()
+        with torch.inference_mode():
+            answer = self.estimator.estimate(volume, mask=mask)
+        return answer.with_seconds(time.perf_counter() - started)
+
+    def predict(self, scan: Volume | Path | str, *, mask: Volume | Path | str | None = None) -> PoseEstimate:
+        """Pose of the object in a volume or a 3D file, as `equivox pose predict` writes it.
+
+        Parameters
+        ----------
+        scan
+            A volume of one channel, or the path of a NIfTI or MGH file with one frame.
+        mask
+            The object, on the scan's grid: replaces the localisation.
+
+        Returns
+        -------
+        The estimate. A file that cannot be read raises; a volume in which the estimator cannot work gives status
+        ``failed`` with the reason.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be read, is a series, or the mask does not fit.
+
+        Examples
+        --------
+        >>> model = load_pose_model("fetal-head-epi")  # doctest: +SKIP
+        >>> model.predict("scan.nii.gz").world_from_head  # doctest: +SKIP
+        """
+        volume = scan if isinstance(scan, Volume) else read_volume(scan)
+        inside = read_mask(mask, volume) if isinstance(mask, Path | str) else mask
+        try:
+            return self.estimate(volume, mask=inside)
+        except EquivoxError as error:
+            return PoseEstimate("failed", reason=str(error))
+
+
+def open_pose_model(
+    folder: ModelFolder, device: str = "cpu", *, behaviour: Literal["published", "mended"] | None = None
+) -> PoseModel:
+    """Build the pose model of a folder that was read.
+
+    Parameters
+    ----------
+    folder
+        What :func:`equivox.weights.folder.find_model` gives.
+    device
+        ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    behaviour
+        For an imported model, instead of the folder's own; ignored for models of our own kind, which have one.
+
+    Raises
+    ------
+    ModelFolderError
+        If the model is broken, or of another task or behaviour.
+    """
+    task, kind = folder.config["task"], folder.config["behaviour"]
+    if task != "pose":
+        raise ModelFolderError(
+            f"{folder.path} holds a model for the task {task!r}; equivox pose needs one for the task 'pose'."
+        )
+    target = POSE_ESTIMATORS.get(kind)
+    if target is None:
+        known = ", ".join(POSE_ESTIMATORS)
+        raise ModelFolderError(f"{folder.path} has the behaviour {kind!r}; this version knows {known}.")
+    module, _, name = target.partition(":")
+    constructor: Any = getattr(importlib.import_module(module), name)
+    choice = {} if behaviour is None or kind == "equivox" else {"behaviour": behaviour}
+    return PoseModel(folder, constructor.from_folder(folder, device, **choice), device)
+
+
+def load_pose_model(
+    name_or_folder: str | Path, device: str = "cpu", *, behaviour: Literal["published", "mended"] | None = None
+) -> PoseModel:
+    """Load a pose model by the name of its folder or by a path; see :func:`open_pose_model`."""
+    return open_pose_model(find_model(name_or_folder), device, behaviour=behaviour)
