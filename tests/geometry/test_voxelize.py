@@ -172,6 +172,7 @@ def test_batches_and_parts_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
         alone = voxelize_meshes([two[0].float()], [two[1]], side=10, spacing=0.7, mode=mode, rotation=turns[1:])
         assert_close(both[1:], alone)
         monkeypatch.setattr(voxelize, "PAIRS_AT_ONCE", 97)
+        monkeypatch.setattr(voxelize, "SUBVOXELS_AT_ONCE", 1)
         assert_close(
             both,
             voxelize_meshes(

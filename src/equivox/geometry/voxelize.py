@@ -22,6 +22,8 @@ from equivox.errors import ConfigError, GeometryError
 MeshMode = Literal["surface", "occupancy"]
 PAIRS_AT_ONCE = 1 << 22
 """Most pairs of a triangle and a ray, or samples of a surface, held at a time."""
+SUBVOXELS_AT_ONCE = 1 << 24
+"""Most sub-voxels held at a time: larger batches go through in parts."""
 SAMPLES_PER_VOXEL = 2
 """Samples of a surface along the edge of one (sub-)voxel: none that is cut through its middle half is missed."""
 
@@ -96,13 +98,17 @@ def voxelize_meshes(
         raise ConfigError(f"side {side}, supersample {supersample} and spacing {spacing} must all be positive")
     if len(vertices) != len(faces):
         raise GeometryError(f"there are {len(vertices)} sets of vertices and {len(faces)} of faces; give pairs")
-    corners, owner = _corners(vertices, faces, rotation)
     fine = side * supersample
-    # in units of sub-voxels: sub-voxel k reaches from k to k + 1
-    corners = corners * (supersample / spacing) + fine / 2
-    filled = (_surface if mode == "surface" else _inside)(corners, owner, len(vertices), fine)
-    field = functional.avg_pool3d(filled[:, None].to(corners.dtype), supersample)
-    return field.float() if corners.dtype == torch.float64 else field
+    fill = _surface if mode == "surface" else _inside
+    fields = [torch.zeros(0, 1, side, side, side)]
+    rows = max(1, SUBVOXELS_AT_ONCE // fine**3)
+    for first in range(0, len(vertices), rows):
+        part = slice(first, first + rows)
+        corners, owner = _corners(vertices[part], faces[part], None if rotation is None else rotation[part])
+        # in units of sub-voxels: sub-voxel k reaches from k to k + 1
+        filled = fill(corners * (supersample / spacing) + fine / 2, owner, len(vertices[part]), fine)
+        fields.append(functional.avg_pool3d(filled[:, None].float(), supersample))
+    return torch.cat(fields[1:] or fields)
 
 
 def outside_share(points: Float[Tensor, "point 3"], *, side: int, spacing: float) -> float:
@@ -127,7 +133,7 @@ def _corners(
         if rotation is not None:
             points = points @ rotation[index].to(points).mT
         if not bool(torch.isfinite(points[triangles]).all()):
-            raise GeometryError(f"mesh {index} has a coordinate that is NaN or infinite; read it with read_mesh")
+            raise GeometryError("a mesh has a coordinate that is NaN or infinite; read it with read_mesh")
         parts.append(points[triangles])
     if not parts:
         return torch.zeros(0, 3, 3, dtype=torch.float64), torch.zeros(0, dtype=torch.int64)
