@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from equivox.errors import ConfigError, MissingExtraError, OutputError
 from equivox.formats.atomic import atomic_path
+from equivox.geometry.irreps import Irreps
 from equivox.nn import fold
 from equivox.weights.folder import ModelFolder
 from equivox.weights.registry import suggestion
@@ -156,6 +157,8 @@ def _probe(architecture: str, fields: dict[str, Any], module: nn.Module) -> _Pro
     parameter = inspect.signature(type(module)).parameters.get("channels_in")
     default = 1 if parameter is None else parameter.default
     channels = int(getattr(module, "channels_in", fields.get("channels_in", default)))
+    if architecture == "equivariant_unet":
+        channels = Irreps(module.irreps_in).dimension
     divisor = int(getattr(module, "divisor", 1))
     spatial = (0, 2, 3, 4)
     if architecture in ("unet", "finder"):
