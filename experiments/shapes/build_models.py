@@ -1,6 +1,6 @@
 """Put the model folders ``tetris`` and ``cath-10arch`` together from trained weights and recorded results.
 
-python experiments/shapes/build_models.py tetris --weights W/tetris/seed0.pt
+python experiments/shapes/build_models.py tetris --weights W/tetris_library/seed0.pt
 python experiments/shapes/build_models.py cath --weights W/cath.pt
 """
 
@@ -15,7 +15,7 @@ import cath
 import tetris
 import torch
 from certify import ANGLES_DEG, certificate
-from tetris_data import NAMES, random_rotations, turned_pieces
+from tetris_data import NAMES, library_pieces, random_rotations
 from torch import Tensor
 
 from equivox.geometry.rotations import rotation_from_vector
@@ -38,7 +38,7 @@ def build_tetris(weights: str) -> None:
     start = random_rotations(1, 8, seed=77)
 
     def render(rotation: Tensor) -> Tensor:
-        return turned_pieces(rotation.double() @ start, tetris.SIDE, tetris.CELL)[0]
+        return library_pieces(rotation.double() @ start, tetris.SIDE, tetris.CELL)[0]
 
     still = render(torch.eye(3))
     axis = torch.nn.functional.normalize(torch.tensor([1.0, 2.0, 3.0]), dim=0)
@@ -47,7 +47,7 @@ def build_tetris(weights: str) -> None:
         turn = rotation_from_vector(axis * torch.deg2rad(torch.tensor(float(angle))))
         twice = torch.stack([rotate_volume(piece, turn) for piece in still])
         floor[str(angle)] = round(float((twice - render(turn)).square().mean().sqrt() / still.std()), 6)
-    recorded = json.loads((RESULTS / "tetris.json").read_text())
+    recorded = json.loads((RESULTS / "tetris_library.json").read_text())
     write(
         "tetris",
         network,

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from tetris_data import random_rotations, turned_pieces
+from tetris_data import library_pieces, random_rotations, turned_pieces
 from torch import Tensor, nn
 
 from equivox.nets.shape_net import PlainShapeNet, ShapeNet, settle_norms
@@ -79,10 +79,12 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=40, help="test draws of 8")
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--name", default="tetris")
+    parser.add_argument("--library", action="store_true", help="pieces as `equivox shapes` makes them")
     parser.add_argument("--save", default="", help="folder for the weights of the first arm")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    test = turned_pieces(random_rotations(args.draws, 8, seed=12345), SIDE, CELL)
+    render = library_pieces if args.library else turned_pieces
+    test = render(random_rotations(args.draws, 8, seed=12345), SIDE, CELL)
     settings = {
         **vars(args),
         "side": SIDE,
@@ -92,7 +94,7 @@ def main() -> None:
     }
     rows: list[dict[str, object]] = []
     for seed in args.seeds:
-        train_set = turned_pieces(random_rotations(1, 8, seed=seed), SIDE, CELL)[0]
+        train_set = render(random_rotations(1, 8, seed=seed), SIDE, CELL)[0]
         for arm in args.arms:
             make, pooling, rate = ARMS[arm]
             torch.manual_seed(seed)

@@ -8,6 +8,9 @@ import torch
 from scipy.ndimage import affine_transform
 from torch import Tensor
 
+from equivox.tasks.shapes.data import rotate_volume
+from equivox.tasks.shapes.source_tetris import tetris_volume
+
 NAMES = ("chiral 1", "chiral 2", "square", "line", "corner", "L", "T", "zigzag")
 CELLS = (
     "000 001 100 110", "010 011 110 100", "000 100 010 110", "000 001 002 003",
@@ -36,6 +39,20 @@ def turned_pieces(rotations: Tensor, side: int, cell: int) -> Tensor:
             volume = affine_transform(sources[number], back, offset, output_shape=(side,) * 3, order=3, mode="constant")
             result[draw, number, 0] = torch.from_numpy(volume)
     return result
+
+
+def library_pieces(rotations: Tensor, side: int, cell: int) -> Tensor:
+    """The same as `equivox shapes` makes them: drawn upright on the grid itself, then resampled on it.
+
+    Blocks of even length on an odd grid lie half a voxel off, so edges are softer than those of :func:`turned_pieces`.
+    """
+    upright = [tetris_volume(number, side, float(cell), False) for number in range(8)]
+    return torch.stack(
+        [
+            torch.stack([rotate_volume(piece, turn) for piece, turn in zip(upright, row, strict=True)])
+            for row in rotations
+        ]
+    )
 
 
 def random_rotations(*shape: int, seed: int) -> Tensor:
