@@ -202,6 +202,7 @@ def fit_volume(volume: Float[Tensor, "channel x y z"], side: int) -> Float[Tenso
     InputError
         If anything that is not zero would be cut off.
     """
+    shape = tuple(volume.shape[1:])
     for axis in (1, 2, 3):
         length = volume.shape[axis]
         if (length - side) % 2:
@@ -215,7 +216,7 @@ def fit_volume(volume: Float[Tensor, "channel x y z"], side: int) -> Float[Tenso
         lost = volume.narrow(axis, 0, -margin).abs().max(), volume.narrow(axis, length + margin, -margin).abs().max()
         if float(max(lost)) > 0:
             raise InputError(
-                f"a volume of {tuple(volume.shape[1:])} voxels holds something outside the {side} voxels of the grid; "
+                f"a volume of {shape} voxels holds something outside the {side} voxels of the grid; "
                 f"give at least --side {length}."
             )
         volume = volume.narrow(axis, -margin, side)
