@@ -173,18 +173,13 @@ class WindowedMaximum(nn.Module):
             if signed:
                 pieces.append(functional.max_pool3d(block, self.window))
                 continue
-            windows = self._windows(block.unflatten(1, (-1, dimension)))
-            chosen = windows.square().sum(2, keepdim=True).argmax(-1, keepdim=True)
-            pieces.append(torch.gather(windows, -1, chosen.expand_as(windows[..., :1])).squeeze(-1).flatten(1, 2))
+            copies = block.unflatten(1, (-1, dimension))
+            length = copies.square().sum(2) if dimension > 1 else block.abs()
+            pooled, index = functional.max_pool3d(length, self.window, return_indices=True)
+            chosen = index.flatten(2).unsqueeze(2).expand(-1, -1, dimension, -1)
+            x, y, z = pooled.shape[2:]
+            pieces.append(torch.gather(copies.flatten(3), 3, chosen).reshape(field.shape[0], -1, x, y, z))
         return torch.cat(pieces, dim=1)
-
-    def _windows(self, copies: Tensor) -> Tensor:
-        """(batch, copy, component, x, y, z) to (…, x out, y out, z out, voxel of the window)."""
-        a, b, c = self.window
-        x, y, z = (copies.shape[3] // a, copies.shape[4] // b, copies.shape[5] // c)
-        cut = copies[..., : x * a, : y * b, : z * c]
-        split = cut.reshape(*copies.shape[:3], x, a, y, b, z, c)
-        return split.permute(0, 1, 2, 3, 5, 7, 4, 6, 8).flatten(6)
 
 
 class ChannelMixing(nn.Module):
