@@ -93,3 +93,16 @@ def test_norm_non_linearities_shrink_lengths_keep_directions_and_are_exact_on_th
     assert bool(torch.isfinite(still.grad).all())
     with pytest.raises(ConfigError, match="not odd"):
         kind(LAYOUT)
+
+
+def test_dropout_commutes_with_the_cube_for_any_draw() -> None:
+    def dropped(field: torch.Tensor) -> torch.Tensor:
+        copies = len(field) // 2  # turned copies of the two samples meet the draws of the originals
+        parts = []
+        for part in field.split(2):
+            layer = FieldDropout(LAYOUT, 0.4, generator=torch.Generator().manual_seed(5)).train()
+            parts.append(layer(part))
+        assert len(parts) == copies
+        return torch.cat(parts)
+
+    assert_equivariant(dropped, LAYOUT, LAYOUT, side=3, batch=2)

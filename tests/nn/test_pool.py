@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from equivox.nn import AveragePool3d, BlurPool3d, GlobalPool, LowPass3d, NormMaxPool3d, SteerableUpConv3d, Upsample3d
+from equivox.nn import (
+    AveragePool3d,
+    BlurPool3d,
+    CenteredPool3d,
+    CenteredUpsample3d,
+    GlobalPool,
+    LowPass3d,
+    NormMaxPool3d,
+    SteerableUpConv3d,
+    Upsample3d,
+)
 from equivox.testing import assert_equivariant
 
 FixturePath = Callable[[str], Path]
@@ -136,3 +146,11 @@ def test_the_gradient_goes_to_the_chosen_voxel() -> None:
     assert field.grad is not None
     assert field.grad[0, :, 1, 0, 1].tolist() == [1.0, 1.0, 1.0]
     assert float(field.grad.sum()) == 3.0
+
+
+@pytest.mark.parametrize("side", [4, 5, 6, 7])
+def test_centered_pooling_and_its_way_back_are_exact_for_every_side(side: int) -> None:
+    assert_equivariant(CenteredPool3d(2), LAYOUT, LAYOUT, side=side, batch=1)
+    up = CenteredUpsample3d(2)
+    assert_equivariant(lambda field: up(field, (2 * side,) * 3), LAYOUT, LAYOUT, side=side, batch=1)
+    assert_equivariant(lambda field: up(field, (2 * side - 1,) * 3), LAYOUT, LAYOUT, side=side, batch=1)
