@@ -20,7 +20,7 @@ from equivox.run.seeds import draw_uniform, generator_for
 from equivox.tasks.shapes.classifier import ShapeModel
 from equivox.tasks.shapes.data import Content, Grid, ShapeSource, rotate_volume
 
-ANGLES_DEG = (0, 5, 10, 15, 30, 45, 60, 90, 120, 150, 180)
+ANGLES_DEG = (0.0, 5.0, 10.0, 15.0, 30.0, 45.0, 60.0, 90.0, 120.0, 150.0, 180.0)
 """Of the curve; about a random axis per object."""
 CHUNK = 128
 """Objects held in memory together."""
@@ -143,7 +143,7 @@ def report_rotations(
     places, truth, before = [chosen[place] for place in few], labels[few], still[few]
     for angle in ANGLES_DEG:
         curve.append(_curve_point(model, source, places, truth, before, size, angle, seed))
-        tell(f"{angle} degrees")
+        tell(f"{angle:g} degrees")
     return RotationReport(count, len(few), tuple(results), tuple(curve))
 
 
@@ -179,7 +179,7 @@ def _curve_point(
     """Every object turned by one angle about its own random axis."""
     draw = generator_for(seed, "axis")
     axes = torch.nn.functional.normalize(torch.randn(len(places), 3, generator=draw, dtype=torch.float64), dim=1)
-    turns = rotation_from_vector(axes * torch.deg2rad(torch.tensor(float(angle), dtype=torch.float64))).float()
+    turns = rotation_from_vector(axes * torch.deg2rad(torch.tensor(angle, dtype=torch.float64))).float()
     contents = [source.content(index) for index in places]
     logits = model.logits(contents, rotations=turns)
     floor = None
@@ -188,7 +188,7 @@ def _curve_point(
             model.logits([_there_and_back(c, r) for c, r in zip(contents, turns, strict=True)]), before, size
         )
     right = float((logits.argmax(dim=1) == labels).double().mean())
-    return CurvePoint(float(angle), right, _change(logits, before, size), floor)
+    return CurvePoint(angle, right, _change(logits, before, size), floor)
 
 
 def _there_and_back(content: Content, rotation: Tensor) -> Content:
