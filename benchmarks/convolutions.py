@@ -155,7 +155,7 @@ class Bench:
             field = field.contiguous(memory_format=torch.channels_last_3d)
         seconds: dict[str, list[float]] = {name: [] for name in names}
         for round_ in range(repeats + 1):
-            for name in names:
+            for name in names if round_ % 2 else reversed(names):  # so that no place in the round is an advantage
                 taken = self.once(name, layers[name], field)
                 if round_:
                     seconds[name].append(taken)
