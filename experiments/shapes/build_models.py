@@ -75,7 +75,8 @@ def build_cath(weights: str) -> None:
     def render(rotation: Tensor) -> Tensor:
         return domains.fields(chosen, rotation.expand(len(chosen), 3, 3))
 
-    recorded = {arm: json.loads((RESULTS / f"cath_{arm}.json").read_text()) for arm in cath.ARMS}
+    paths = {arm: RESULTS / f"cath_{arm}.json" for arm in cath.ARMS}
+    recorded = {arm: json.loads(path.read_text()) for arm, path in paths.items() if path.exists()}
     card = (HERE / "card_cath.md").read_text().replace("{numbers}", cath_table(recorded))
     write(
         "cath-10arch",
@@ -107,14 +108,14 @@ def tetris_table(recorded: dict[str, Any]) -> str:
 def cath_table(recorded: dict[str, dict[str, Any]]) -> str:
     """Held-out scores over the folds."""
     lines = [
-        "| network | parameters | 10 architectures | balanced | 3 classes | balanced |",
-        "|---|---|---|---|---|---|",
+        "| network | parameters | folds | 10 architectures | balanced | 3 classes | balanced |",
+        "|---|---|---|---|---|---|---|",
     ]
     for arm, content in recorded.items():
         for name, what in (("as_they_lie", "as they lie"), ("random_rotation", "in random rotations")):
-            row = content["pooled"][name]
+            row, folds = content["pooled"][name], len(content["folds"])
             lines.append(
-                f"| {arm}, {what} | {content['parameters']:,} | {row['10arch']:.3f} | {row['10arch_balanced']:.3f} | "
+                f"| {arm}, {what} | {content['parameters']:,} | {folds} of 5 | {row['10arch']:.3f} | {row['10arch_balanced']:.3f} | "
                 f"{row['3class']:.3f} | {row['3class_balanced']:.3f} |"
             )
     return "\n".join(lines)
