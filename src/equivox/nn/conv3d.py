@@ -59,7 +59,7 @@ class SteerableConv3d(nn.Module):
         e3nn's families only (their kernels may vanish in the centre).
     normalization
         ``"unit"`` (default with matched shells): every reached component has unit variance for white unit-variance
-        input and weights N(0, 1). ``"published"`` (default otherwise): e3pose.md 5.5 or steerable.md 1.6.
+        input and weights N(0, 1). ``"published"`` (default otherwise): as in the library of the family.
     generator
         Source of the initial weights, N(0, 1); default: torch's own.
     dtype, device
@@ -82,9 +82,9 @@ class SteerableConv3d(nn.Module):
 
     Notes
     -----
-    Unit variance is meant for white input. Smooth input of unit variance comes out larger, by 2.4, 3.0 and 4.4 for scalars
-    at sizes 3, 5, 7 and 1.4 to 2.5 for vectors (measured on noise averaged over 7^3 voxels), so deep networks without
-    normalisation layers start with :func:`equivox.nn.unit_variance_`.
+    Unit variance is meant for white input. Smooth input of unit variance comes out larger, by 2.4, 3.0 and 4.4 for
+    scalars at sizes 3, 5, 7 and 1.4 to 2.5 for vectors (measured on noise averaged over 7^3 voxels), so deep networks
+    without normalisation layers start with :func:`equivox.nn.unit_variance_`.
 
     In training the kernel is made at every call, differentiably. In evaluation without gradients it is made once and
     kept for as long as the parameters keep their values.
