@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-GALLERY = Path(__file__).resolve().parents[2] / "docs" / "gallery"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+GALLERY = DOCS / "gallery"
 PAGES = sorted(GALLERY.glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -18,7 +19,7 @@ def test_the_gallery_is_linked_from_the_front_page() -> None:
     assert all(f"gallery/{page.stem}" in front for page in PAGES)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, DOCS / "howto" / "export.md"], ids=lambda page: page.stem)
 def test_the_examples_of_a_page_run(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))
