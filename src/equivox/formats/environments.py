@@ -35,7 +35,7 @@ HUNDREDTHS = 0.01
 REQUIRED = {"chain": 1, "split": 1, "res_offset": 1, "atom_offset": 1, "aa": 1, "resnum": 1, "icode": 1, "xyz": 2,
             "atom_name": 1, "atom_names": 1, "atom_elements": 1, "aa_letters": 0}  # fmt: skip
 SMALLEST_TRIANGLE = 1e-3
-"""|(N - CA) x (C - CA)| [Å²] below which a backbone gives no frame."""
+"""Length of (N - CA) x (C - CA) [Å²] below which a backbone gives no frame."""
 
 
 @dataclass(frozen=True, slots=True)
