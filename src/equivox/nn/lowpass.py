@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -158,7 +159,11 @@ class Upsample3d(nn.Module):
     """
 
     def __init__(
-        self, stride: int | Sequence[int] = 2, *, normalization: str = "phase", voxel_size_mm: VoxelSize = 1.0
+        self,
+        stride: int | Sequence[int] = 2,
+        *,
+        normalization: Literal["phase", "published"] = "phase",
+        voxel_size_mm: VoxelSize = 1.0,
     ) -> None:
         super().__init__()
         if normalization not in ("phase", "published"):
