@@ -114,10 +114,10 @@ def cath_table(recorded: dict[str, dict[str, Any]]) -> str:
     for arm, content in recorded.items():
         for name, what in (("as_they_lie", "as they lie"), ("random_rotation", "in random rotations")):
             row, folds = content["pooled"][name], len(content["folds"])
-            lines.append(
-                f"| {arm}, {what} | {content['parameters']:,} | {folds} of 5 | {row['10arch']:.3f} | {row['10arch_balanced']:.3f} | "
-                f"{row['3class']:.3f} | {row['3class_balanced']:.3f} |"
+            numbers = " | ".join(
+                f"{row[key]:.3f}" for key in ("10arch", "10arch_balanced", "3class", "3class_balanced")
             )
+            lines.append(f"| {arm}, {what} | {content['parameters']:,} | {folds} of 5 | {numbers} |")
     return "\n".join(lines)
 
 
