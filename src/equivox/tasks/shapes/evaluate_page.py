@@ -69,8 +69,12 @@ def _summary_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
         rows.append(("area under the ROC curve", f"{evaluation.auc:.4f}"))
     if evaluation.retrieval is not None:
         for name, found in (("micro", evaluation.retrieval.micro), ("macro", evaluation.retrieval.macro)):
-            rows.append((f"{name} P@N, R@N, mAP", f"{found.P:.4f}, {found.R:.4f}, {found.AP:.4f}"))
-        rows.append(("retrieval score (micro + macro mAP)", f"{evaluation.retrieval.score:.4f}"))
+            rows += [
+                (f"{name} P@N", f"{found.P:.4f}"),
+                (f"{name} R@N", f"{found.R:.4f}"),
+                (f"{name} mAP", f"{found.AP:.4f}"),
+            ]
+        rows.append(("micro + macro mAP", f"{evaluation.retrieval.score:.4f}"))
     return rows
 
 

@@ -85,22 +85,29 @@ def _cath_equivox(reduction: int) -> ShapeTraining:
 
 
 def _residue_equivox(reduction: int) -> ShapeTraining:
-    """Our network on boxes of 21 voxels of 1 ångström about a residue."""
-    network = {"architecture": "shape_net", "fields": ((4, 3, 2), (12, 6, 3)), "features": 64, "lowpass": 1.0}
+    """Our network on boxes of 17 voxels of 1.2 ångström about a residue, in its own frame."""
+    network = {
+        "architecture": "shape_net", "fields": ((2, 2, 1), (8, 3, 2), (16, 6, 4)), "kernel_sizes": (3, 5, 3),
+        "strides": (2, 1, 1), "features": 96, "lowpass": 1.0, "dropout": 0.1, "hidden": 96,
+    }  # fmt: skip
     return ShapeTraining(
         preset="residue-equivox", network=network,
-        input=InputConfig(kind="environment", side=21, channels=4, sigma=0.8, normalization="analytic"),
-        epochs=6, batch_size=32, lr=0.01, optimizer="adamw", orientation="none", reduction=reduction, **_OURS,
+        input=InputConfig(kind="environment", side=17, channels=4, spacing=1.2, sigma=0.9, frame="local"),
+        epochs=6, batch_size=32, lr=0.02, optimizer="adamw", orientation="none", drop_last=True, reduction=reduction,
+        **_OURS,
     )  # fmt: skip
 
 
 def _shapes_equivox(reduction: int) -> ShapeTraining:
-    """Our network on points of meshes, 25 voxels, trained as they stand."""
-    network = {"architecture": "shape_net", "fields": ((3, 2, 1), (8, 4, 2)), "features": 32, "lowpass": 1.0}
+    """Our network on points of meshes, 21 voxels, trained as they stand."""
+    network = {
+        "architecture": "shape_net", "fields": ((2, 2, 1), (8, 3, 2)), "kernel_sizes": (3, 5), "strides": (2, 1),
+        "features": 64, "lowpass": 1.0, "dropout": 0.1,
+    }  # fmt: skip
     return ShapeTraining(
         preset="shapes-equivox", network=network,
-        input=InputConfig(kind="mesh", side=25, spacing=2.0 / 21.0, sigma=1.2 * 2.0 / 21.0, up="y"),
-        epochs=20, batch_size=16, lr=0.01, optimizer="adamw", orientation="none", drop_last=True,
+        input=InputConfig(kind="mesh", side=21, spacing=0.125, sigma=0.125, points=1000, up="y"),
+        epochs=8, batch_size=16, lr=0.02, warmup=1, optimizer="adamw", orientation="none", drop_last=True,
         reduction=reduction, **_OURS,
     )  # fmt: skip
 

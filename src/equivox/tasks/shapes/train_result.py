@@ -18,6 +18,8 @@ from equivox.tasks.shapes.data import ShapeSource, make_field
 from equivox.weights.folder import ModelFolder, write_model_folder
 from equivox.weights.registry import build_network
 
+SETTLED_ON = 2048
+"""Objects that the statistics of norms are taken over at the end."""
 LICENSE_TEXT = """The weights in this folder were trained with equivox by whoever ran the training, on their own data.
 Their licence is the one that they and the owners of the data give; write it here. The software that reads them,
 equivox, is under Apache-2.0.
@@ -85,9 +87,10 @@ def write_model(
 
 
 def _fields_of(samples: Samples, settings: ShapeTraining) -> Iterator[Tensor]:
-    """All objects of the last epoch of training, batch by batch."""
-    for start in range(0, len(samples), settings.batch_size):
-        places = range(start, min(start + settings.batch_size, len(samples)))
+    """Objects of the last epoch of training, batch by batch; at most :data:`SETTLED_ON`."""
+    count = min(len(samples), SETTLED_ON)
+    for start in range(0, count, settings.batch_size):
+        places = range(start, min(start + settings.batch_size, count))
         for group in group_samples([samples.sample(settings.epochs - 1, place) for place in places]):
             yield make_field(group, settings.input)
 
