@@ -98,6 +98,7 @@ def cost() -> None:
 if __name__ == "__main__":
     tetris("tetris_first")
     tetris("tetris")
+    tetris("tetris_library")
     cost()
     cath()
     shapes()
