@@ -20,6 +20,7 @@ from equivox.formats.atomic import write_text
 from equivox.formats.transforms.grid import require_transform
 from equivox.geometry.rotations import rotation_from_quaternion, rotation_from_vector
 
+AFFINE = "AffineTransform_double_3_3"
 HEADER = "#Insight Transform File V1.0"
 LPS_FROM_RAS = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0], dtype=torch.float64))
 PARAMETER_COUNTS = {
@@ -42,13 +43,11 @@ def write_itk(path: Path | str, moving_from_fixed: Float[Tensor, "4 4"]) -> None
     ValueError
         If the matrix is not finite, affine and invertible.
     """
-    stored = LPS_FROM_RAS @ require_transform(moving_from_fixed) @ LPS_FROM_RAS
-    numbers = [*stored[:3, :3].flatten().tolist(), *stored[:3, 3].tolist()]
-    parameters = " ".join(f"{number + 0.0:.17g}" for number in numbers)
+    parameters = " ".join(f"{number:.17g}" for number in itk_parameters(moving_from_fixed))
     lines = [
         HEADER,
         "#Transform 0",
-        "Transform: AffineTransform_double_3_3",
+        f"Transform: {AFFINE}",
         f"Parameters: {parameters}",
         "FixedParameters: 0 0 0",
     ]
@@ -66,10 +65,36 @@ def read_itk(path: Path | str) -> Float[Tensor, "4 4"]:
         If the file is missing, no ITK text, holds none or several transforms, or one of another kind.
     """
     path = Path(path)
-    kind, parameters, fixed = _parse(path)
+    return matrix_from_parameters(path, *_parse(path))
+
+
+def itk_parameters(moving_from_fixed: Float[Tensor, "4 4"]) -> list[float]:
+    """The 12 parameters (LPS, matrix row by row, then translation) of an affine transform about the centre 0.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not finite, affine and invertible.
+    """
+    stored = LPS_FROM_RAS @ require_transform(moving_from_fixed) @ LPS_FROM_RAS
+    return [number + 0.0 for number in (*stored[:3, :3].flatten().tolist(), *stored[:3, 3].tolist())]
+
+
+def matrix_from_parameters(
+    path: Path, kind: str, parameters: Sequence[float], fixed: Sequence[float]
+) -> Float[Tensor, "4 4"]:
+    """``moving_from_fixed`` in RAS mm, float64, of the type and the numbers that ITK keeps (LPS) in any of its files.
+
+    Raises
+    ------
+    InputError
+        If the type is no linear 3D transform, or the numbers are too few, too many, not finite, or singular.
+    """
     name, _, dimensions = kind.partition("_")
     if name not in PARAMETER_COUNTS or not dimensions.endswith("_3_3"):
         raise InputError(f"{path} holds a {kind}; give a linear 3D transform ({', '.join(PARAMETER_COUNTS)}).")
+    if not bool(torch.isfinite(torch.tensor([*parameters, *fixed], dtype=torch.float64)).all()):
+        raise InputError(f"{path} holds NaN or infinite numbers; write it again.")
     if len(parameters) != PARAMETER_COUNTS[name]:
         raise InputError(f"{path} has {len(parameters)} parameters where {name} has {PARAMETER_COUNTS[name]}.")
     matrix, shift = _matrix_and_shift(name, parameters, fixed)
@@ -102,8 +127,6 @@ def _parse(path: Path) -> tuple[str, list[float], list[float]]:
             numbers.append([float(word) for word in " ".join(fields[key]).split()])
         except ValueError as error:
             raise InputError(f"{path}, {key}: {error}; repair the line.") from error
-    if not bool(torch.isfinite(torch.tensor(numbers[0] + numbers[1], dtype=torch.float64)).all()):
-        raise InputError(f"{path} holds NaN or infinite numbers; write it again.")
     return fields["Transform"][0], numbers[0], numbers[1]
 
 
