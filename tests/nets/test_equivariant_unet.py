@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from equivox.errors import ConfigError
 from equivox.nets.equivariant_unet import EquivariantUNet, pooling_strides
@@ -45,6 +48,29 @@ def test_flaw_a_every_sample_of_a_batch_is_pooled_by_itself(small: EquivariantUN
         together = small(field)
         alone = torch.cat([small(item[None]) for item in field])
     torch.testing.assert_close(together, alone, atol=1e-12, rtol=1e-10)
+
+
+class Calls(TorchFunctionMode):
+    """How many operations are called."""
+
+    count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_flaw_b_more_copies_take_no_more_operations() -> None:
+    counts = []
+    for copies in (1, 3):
+        network = EquivariantUNet(poolings=1, copies=copies, kernel_size=3).eval()
+        volume = torch.zeros(1, 1, 5, 5, 5)
+        with torch.no_grad():
+            network(volume)  # makes and keeps the kernels
+            with Calls() as calls:
+                network(volume)
+        counts.append(calls.count)
+    assert counts[1] < 1.1 * counts[0]  # a loop over copies would take nearly three times as many
 
 
 def test_flaw_c_the_low_pass_is_there_and_works(generator: torch.Generator) -> None:
@@ -105,6 +131,31 @@ def test_flaw_g_neighbours_carry_most_of_a_kernel(small: EquivariantUNet) -> Non
     kernel = convolution.kernel().detach()
     centre = kernel[:, :, 1, 1, 1].square().sum()
     assert float(centre / kernel.square().sum()) < 0.5
+
+
+def test_flaw_h_nothing_is_pinned_to_old_versions() -> None:
+    needed = importlib.metadata.requires("equivox") or []
+    plain = [line for line in needed if "extra ==" not in line]
+    assert not any(name in line for line in plain for name in ("e3nn", "nnunet"))
+    assert not any("==" in line.partition(";")[0] for line in plain)
+
+
+def test_flaw_i_it_learns(generator: torch.Generator) -> None:
+    """It had no test at all; here it learns to draw the gradient of a blob, a vector field."""
+    network = EquivariantUNet("1x0e", "1x1o", poolings=1, copies=1, kernel_size=3, generator=generator)
+    axes = torch.arange(9.0) - 4
+    x, y, z = torch.meshgrid(axes, axes, axes, indexing="ij")
+    blob = torch.exp(-(x * x + y * y + z * z) / 8)
+    target = torch.stack([-x * blob, -y * blob, -z * blob])[None]
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.02)
+    losses = []
+    for _ in range(25):
+        optimiser.zero_grad()
+        loss = (network(blob[None, None]) - target).square().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.2 * float(target.square().mean())
 
 
 def test_a_thick_axis_is_not_pooled_until_the_others_catch_up() -> None:
