@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from equivox.cli.options import Output, Run
+from equivox.cli.pose_transform import register as register_transforms
 
 if TYPE_CHECKING:
     from equivox.tasks.pose.predict import InputOutcome, PredictRun
@@ -24,6 +25,7 @@ app = App(
     help_format="plaintext",
 )
 app.command("equivox.cli.pose_train:app", name="train", help="Train a segmentation or a rotation network.")
+register_transforms(app)
 
 
 @app.command

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -75,8 +76,12 @@ def write_series(
             raise ValueError(f"{written} frames came, {count} were announced")
 
 
-def _opened(path: Path) -> IO[bytes]:
-    """The file, open for writing; compressed, if its ending says so, without a time, so that equal runs are equal."""
-    if path.suffix != ".gz":
-        return path.open("wb")
-    return cast(IO[bytes], gzip.GzipFile(path, "wb", compresslevel=LEVEL, mtime=0))
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, open for writing; compressed, if its ending says so, without name and time: equal runs, equal bytes."""
+    with path.open("wb") as raw:
+        if path.suffix != ".gz":
+            yield raw
+            return
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=raw, mtime=0) as packed:
+            yield packed
