@@ -45,18 +45,27 @@ for _ in range(3):
 print(json.dumps(times))
 """
 MEMORY = """
-import resource, sys
+import re, sys
 sys.path.insert(0, {folder!r})
 import torch
 from convolutions import MAKERS, as_input, warm_imports
 torch.set_num_threads(1)
 warm_imports({name!r})
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 layer = MAKERS[{name!r}]({width}, {size})
-field = as_input({name!r}, layer, torch.randn(1, {width}, {side}, {side}, {side}, requires_grad=True))
-result = layer(field)
-(result.tensor if hasattr(result, "tensor") else result).sum().backward()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) / 1024)
+
+def step(side):
+    field = as_input({name!r}, layer, torch.randn(1, {width}, side, side, side, requires_grad=True))
+    result = layer(field)
+    (result.tensor if hasattr(result, "tensor") else result).sum().backward()
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+
+step(8)  # libraries are loaded, kernels made once
+open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
+base = peak()
+step({side})
+print(peak() - base)
 """
 
 
@@ -221,9 +230,30 @@ def construction(names: list[str]) -> list[dict[str, object]]:
 
 
 def memory(names: list[str]) -> list[dict[str, object]]:
-    """Peak memory of one training pass above that of a process with the imports done, MiB."""
-    shape = {"side": 64, "size": 5, "width": 72}
+    """Peak memory of a training step above what the process holds before it, MiB (Linux)."""
+    shape = {"side": 64, "size": 5, "width": 30}
     return [{"layer": name, **shape, "peak_mib": round(child(MEMORY, name=name, **shape))} for name in names]
+
+
+def added(names: list[str]) -> list[dict[str, object]]:
+    """What making kernels and their gradients adds to a training step of ours, CPU milliseconds: free of noise."""
+    from equivox.nn.folding import make_kernels
+
+    rows: list[dict[str, object]] = []
+    for size in (5, 7) if "equivox" in names else ():
+        for width in LAYOUTS:
+            layer = make_equivox(width, size)
+            made, back = [], []
+            for _ in range(11):
+                start = time.process_time()
+                kernels = make_kernels(layer.plan, layer.weight, layer.self_connection)  # type: ignore[arg-type]
+                middle = time.process_time()
+                torch.autograd.backward(kernels, [torch.ones_like(kernel) for kernel in kernels])
+                made.append(1e3 * (middle - start))
+                back.append(1e3 * (time.process_time() - middle))
+            rows.append({"size": size, "channels": width, "kernel_ms": round(statistics.median(made), 2)})
+            rows[-1]["gradient_ms"] = round(statistics.median(back), 2)
+    return rows
 
 
 def networks() -> list[dict[str, object]]:
@@ -257,12 +287,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--only", choices=["eval", "train", "build"], help="a part of it")
     parser.add_argument("--cells", help="side:size:channels,... instead of the usual grid")
+    parser.add_argument("--names", nargs="+", choices=NAMES, help="only these contestants (plain and equivox at least)")
     parser.add_argument("--json", help="also write the rows to this file")
     given = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.cuda.get_device_name() if given.device != "cpu" else torch.backends.cpu.get_cpu_capability()
     print(f"torch {torch.__version__}, {device}, {platform.machine()}, 1 thread, float32, batch 1")
-    names = usable()
+    names = [name for name in usable() if not given.names or name in given.names]
     cells = FULL if given.full else SMALL
     if given.cells:
         cells = [(int(a), int(b), int(c)) for a, b, c in (cell.split(":") for cell in given.cells.split(","))]
@@ -279,7 +310,7 @@ def main() -> None:
                 print(f"{mode}: geometric mean to {other} {mean:.3f}, largest {max(ratios):.3f}")
     built: list[dict[str, object]] = []
     if given.device == "cpu" and given.only in (None, "build"):
-        for part in (construction(names), memory(names), networks()):
+        for part in (added(names), construction(names), memory(names), networks()):
             table(part)
             built += part
     if given.json:

@@ -26,6 +26,7 @@ from equivox.testing import band_limited_field, equivariance_error
 HIDDEN = ("4x0", "3x1 + 2x2")
 OUT = "2x0 + 1x1 + 1x2"
 SIDE, RECEPTIVE = 16, 25
+TRAINED_WIDTHS = (2.5, 3.5)
 
 
 def make_network(basis: BasisName | None, generator: torch.Generator) -> nn.Sequential:
@@ -53,7 +54,7 @@ def batch_of(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Fields of two widths, and which is which."""
     fields = [
         band_limited_field("1x0", generator=generator, batch=2, width_mm=width).sample((SIDE,) * 3).float()
-        for width in (1.6, 2.4)
+        for width in TRAINED_WIDTHS
     ]
     both = torch.cat([field / field.std(dim=(1, 2, 3, 4), keepdim=True) for field in fields])
     return both, torch.tensor([0, 0, 1, 1])
@@ -61,7 +62,7 @@ def batch_of(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 def train(network: nn.Module, steps: int, generator: torch.Generator) -> tuple[float, float]:
     """Cross-entropy over the first and over the last fifth of the steps."""
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.005)
     losses = []
     network.train()
     for _ in range(steps):
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rotations", type=int, default=4)
-    parser.add_argument("--widths", type=float, nargs="+", default=[1.5, 2.0, 3.0])
+    parser.add_argument("--widths", type=float, nargs="+", default=[2.0, 2.5, 3.0, 3.5])
     parser.add_argument("--json", help="also write the rows to this file")
     given = parser.parse_args()
     torch.set_num_threads(1)
