@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+import equivox
 from equivox.errors import ConfigError, InputError, MissingExtraError
-from equivox.formats.poses import PoseRow, write_poses_csv, write_poses_json
+from equivox.formats.poses import PoseRow, read_truth_csv, write_poses_csv, write_poses_json
 from equivox.formats.transforms.files import TransformSet, output_format, read_transforms, write_transforms
 from equivox.formats.transforms.grid import Grid
 from equivox.formats.transforms.itk_hdf5 import read_itk_hdf5
@@ -27,6 +28,7 @@ from equivox.geometry.rotations import Pose, random_rotations, rotation_about
 
 POINTS = np.array([[1.0, 2.0, 3.0], [-40.0, 25.5, 7.25], [0.0, 0.0, 0.0], [90.0, -80.0, 70.0]])
 LPS = np.array([-1.0, -1.0, 1.0])
+SAMPLES = Path(equivox.__file__).parent / "samples" / "fetal_epi"
 ITK_NAMES = ("pose.tfm", "pose.txt", "pose.mat", "pose.h5", "pose.hdf5")
 
 
@@ -240,6 +242,14 @@ class TestTables:
         torch.testing.assert_close(read.matrices[0], random_matrix(1), atol=tolerance, rtol=0)
         exact = read_transforms(tmp_path / name, row="more/a.nii")
         torch.testing.assert_close(exact.matrices[0], random_matrix(2), atol=tolerance, rtol=0)
+
+    def test_a_table_of_landmark_poses_serves_too(self) -> None:
+        """That of the scans which come with the package."""
+        read = read_transforms(SAMPLES / "poses.csv", row="fet-05_run-1_epi.nii.gz")
+        truth = next(row for row in read_truth_csv(SAMPLES / "poses.csv") if row.id == "fet-05_run-1")
+        assert truth.world_from_head is not None
+        assert torch.equal(single(SAMPLES / "poses.csv", row="fet-05_run-1_epi.nii.gz"), truth.world_from_head.matrix())
+        assert read.named
 
     @pytest.mark.parametrize("name", ["poses.csv", "poses.json"])
     def test_a_row_that_is_not_clear_is_refused(self, tmp_path: Path, name: str) -> None:

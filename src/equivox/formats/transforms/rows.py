@@ -1,4 +1,4 @@
-"""Poses of one input in a table of many: ``poses.csv`` (numbers to 9 decimals) or ``poses.json`` (every digit)."""
+"""Poses of one input in a table of many: ``poses.csv`` (numbers to 9 decimals), ``poses.json``, landmark tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equivox.errors import InputError
 from equivox.formats.nifti import without_ending
-from equivox.formats.poses import read_poses_csv
+from equivox.formats.poses import read_truth_csv
 from equivox.formats.transforms.grid import require_transform
 
 TABLE_SCHEMA = "equivox.poses/1"
@@ -24,7 +24,7 @@ def read_rows(path: Path | str, row: str | None = None) -> list[Float[Tensor, "4
     Parameters
     ----------
     path
-        ``poses.csv`` or ``poses.json``.
+        ``poses.csv``, ``poses.json`` (every digit), or a table of landmark poses.
     row
         The input: its path as the table has it, its file name, or that without its ending. May be left out where the
         table knows a single input.
@@ -74,8 +74,8 @@ def _matching(names: list[str], row: str) -> list[str]:
 
 def _csv_rows(path: Path) -> list[tuple[str, int, Float[Tensor, "4 4"] | None]]:
     return [
-        (row.input, row.frame, None if row.world_from_head is None else row.world_from_head.matrix())
-        for row in read_poses_csv(path)
+        (row.file, row.frame, None if row.world_from_head is None else row.world_from_head.matrix())
+        for row in read_truth_csv(path)
     ]
 
 
