@@ -223,7 +223,9 @@ def print_closing(finished: PredictRun) -> None:
     lines += [f"note: {text}" for text in finished.warnings[:10]]
     if lost:
         lines.append(f"without a pose: {len(lost)} of {len(rows)}")
-        lines += [f"  {row.input}{f', frame {row.frame}' if row.frame else ''}: {row.reason}" for row in lost[:20]]
+        for row in lost[:20]:
+            name = f"{row.input}{f', frame {row.frame}' if row.frame else ''}: "
+            lines.append(f"  {'' if row.reason.startswith(row.input) and not row.frame else name}{row.reason}")
     page = finished.out / "report.html"
     lines.append(
         f"{'page' if finished.config.report else 'results'}: {page if finished.config.report else finished.out}"

@@ -392,6 +392,9 @@ def _close_prediction(finished: PredictRun) -> None:
     lines = [f"model {finished.model['name']}, device {finished.device.device} ({finished.device.reason})"]
     if lost:
         lines.append(f"without an answer: {len(lost)} of {len(finished.outcomes)}")
-        lines += [f"  {one.entry.name}: {one.reason}" for one in lost[:20]]
+        lines += [
+            f"  {one.reason}" if one.reason.startswith(one.entry.name) else f"  {one.entry.name}: {one.reason}"
+            for one in lost[:20]
+        ]
     lines.append(f"results: {finished.out / 'predictions.csv'}")
     print("\n".join(lines), file=sys.stderr)
