@@ -55,12 +55,28 @@ def numbers_of(path: Path, group: Any, name: str) -> list[float]:
     Raises
     ------
     InputError
-        If there are more than any linear transform has.
+        If there are more than any linear transform has, or no real numbers.
     """
     data = group[name]
+    if data.dtype.kind not in "fiu":
+        raise InputError(f"{path} holds no numbers in {name} (type {data.dtype}); write it again.")
     if data.size is None or data.size > LARGEST_COUNT:
         raise InputError(f"{path} holds {data.size} numbers in {name}; give a linear 3D transform.")
     return [float(number) for number in data[()].reshape(-1)]
+
+
+def text_in(path: Path, group: Any, name: str) -> str:
+    """The only string of a data set.
+
+    Raises
+    ------
+    InputError
+        If it holds something else; libhdf5 may crash where a damaged file makes it read such a thing as text.
+    """
+    data = group[name]
+    if require_h5py().check_string_dtype(data.dtype) is None or data.size != 1:
+        raise InputError(f"{path} holds no text in {name} (type {data.dtype}); write it again.")
+    return text_of(data[()])
 
 
 def text_of(value: Any) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from equivox.errors import InputError
 from equivox.formats.atomic import atomic_path
-from equivox.formats.transforms.hdf5 import numbers_of, open_hdf5, require_h5py, text_of
+from equivox.formats.transforms.hdf5 import numbers_of, open_hdf5, require_h5py, text_in
 from equivox.formats.transforms.itk import AFFINE, itk_parameters, matrix_from_parameters
 
 COMPOSITE = "CompositeTransform"
@@ -58,7 +58,7 @@ def read_itk_hdf5(path: Path | str) -> Float[Tensor, "4 4"]:
         if "TransformGroup" not in file:
             raise InputError(f"{path} holds no TransformGroup; give a transform written by ITK.")
         groups = [group for _, group in sorted(file["TransformGroup"].items(), key=lambda pair: int(pair[0]))]
-        kinds = [text_of(group["TransformType"][()]) for group in groups]
+        kinds = [text_in(path, group, "TransformType") for group in groups]
         if kinds and kinds[0].partition("_")[0] == COMPOSITE:
             groups, kinds = groups[1:], kinds[1:]
         elif len(groups) > 1:
