@@ -204,6 +204,7 @@ def test_ctrl_c_on_the_whole_group_ends_the_run_once(jobs: ModuleType, tmp_path:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell starts `command &` deaf to it
     )
     try:
         assert process.stdout is not None
