@@ -99,7 +99,7 @@ def test_the_top_level_lists_commands_in_two_groups(helps: dict[str, tuple[int, 
         ("pose", work, know), ("shapes", work, know), ("demo", work, know), ("model", know, len(text)),
     ]:  # fmt: skip
         assert f"│ {name} " in text[first:last], name
-    for missing in ("encode", "pick", "orient", "images", "simulate"):
+    for missing in ("encode", "pick", "orient", "images"):
         assert f"│ {missing} " not in text
 
 

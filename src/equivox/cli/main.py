@@ -42,6 +42,13 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
         "Which class a shape, a protein domain or a residue belongs to, however it is turned.",
     ),
     (
+        "simulate",
+        "equivox.cli.simulate:app",
+        WORK,
+        "Make data whose truth is known: scans, motion, atrophy, particles, micrographs.\n\n"
+        "For example:\n\nequivox simulate head --out heads --count 20\n\nequivox simulate head --help",
+    ),
+    (
         "demo",
         "equivox.cli.demo:demo",
         WORK,
