@@ -184,3 +184,32 @@ def test_errors_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "done" / "checkpoints" / LAST).write_bytes(b"not a checkpoint")
     with pytest.raises(OutputError, match="cannot be read"):
         fit(Regression(), Line(2), Line(1), Schedule(epochs=2), tmp_path / "done", device=CPU, resume=True)
+
+
+class Stagnant(Regression):
+    """Validation worsens after the second epoch, whatever is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch = 0
+
+    def start_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        self.epoch = epoch
+
+    def validation_values(self, group: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        return {"loss": torch.full((len(group["x"]),), 1.0 + abs(self.epoch - 1))}
+
+
+def test_patience_ends_a_run_that_no_longer_improves_and_a_resume_knows_it(tmp_path: Path) -> None:
+    schedule = Schedule(epochs=20, patience=3)
+    fitted = fit(Stagnant(), Line(3), Line(2), schedule, tmp_path / "whole", device=CPU)
+    assert (fitted.epochs, fitted.best_epoch) == (5, 1)
+    assert len(rows_of(tmp_path / "whole")) == 5
+    again = fit(Stagnant(), Line(3), Line(2), schedule, tmp_path / "whole", device=CPU, resume=True)
+    assert (again.epochs, again.best_epoch) == (5, 1)
+    assert len(rows_of(tmp_path / "whole")) == 5
+    fit(Stagnant(), Line(3), Line(2), Schedule(epochs=4, patience=3), tmp_path / "parts", device=CPU)
+    parts = fit(Stagnant(), Line(3), Line(2), schedule, tmp_path / "parts", device=CPU, resume=True)
+    assert (parts.epochs, parts.best_epoch) == (5, 1)
+    with pytest.raises(ConfigError, match="patience is 0"):
+        Schedule(epochs=4, patience=0)

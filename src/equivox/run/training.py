@@ -14,7 +14,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +28,7 @@ from equivox.run.curves import Curves
 from equivox.run.interrupt import restored_interrupt
 from equivox.run.sampling import Drawn, Group, Places, Sample, Samples, group_samples
 from equivox.run.seeds import seed_for
+from equivox.run.sums import SampleSums
 
 try:
     import lightning.pytorch as pl
@@ -93,13 +94,16 @@ class Schedule:
     """Of everything random."""
     workers: int = 0
     """Processes that prepare samples; 0 prepares them in the training process. Results do not depend on it."""
+    patience: int | None = None
+    """Stop after so many validations without a new best; None: never."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
-        if self.keep_every is not None and self.keep_every < 1:
-            raise ConfigError(f"keep_every is {self.keep_every}; give a whole number above 0.")
+        for name in ("keep_every", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
         if self.validate_every > self.epochs:
             raise ConfigError(f"validate_every is {self.validate_every}, more than the {self.epochs} epochs; lower it.")
         if self.workers < 0:
@@ -169,7 +173,7 @@ def fit(
     start = checkpoints / LAST if resume and (checkpoints / LAST).exists() else None
     done = None if start is None else _finished(start, schedule)
     if done is not None:
-        return Fitted(schedule.epochs, done["best_epoch"], done["best_value"], checkpoints / BEST, checkpoints / LAST)
+        return Fitted(done["epochs"], done["best_epoch"], done["best_value"], checkpoints / BEST, checkpoints / LAST)
     module = _Module(course)
     keeper = _Keeper(schedule, folder, on_epoch)
     with _quiet(), _own_randomness(schedule.seed), restored_interrupt():
@@ -199,7 +203,7 @@ def fit(
             if trainer.interrupted:
                 raise KeyboardInterrupt from None
             raise
-    return Fitted(schedule.epochs, keeper.best_epoch, keeper.best_value, checkpoints / BEST, checkpoints / LAST)
+    return Fitted(keeper.epochs, keeper.best_epoch, keeper.best_value, checkpoints / BEST, checkpoints / LAST)
 
 
 class _Module(pl.LightningModule):
@@ -209,8 +213,8 @@ class _Module(pl.LightningModule):
         super().__init__()
         self.network = course.network
         self.course = course
-        self.training_sums = _Sums()
-        self.validation_sums = _Sums()
+        self.training_sums = SampleSums()
+        self.validation_sums = SampleSums()
 
     def training_step(self, batch: list[Group], batch_index: int) -> Tensor:
         """Mean loss over the samples of the batch."""
@@ -235,25 +239,6 @@ class _Module(pl.LightningModule):
         return self.course.optimizer()
 
 
-@dataclass(slots=True)
-class _Sums:
-    """Means over samples, whatever the batches they came in."""
-
-    totals: dict[str, float] = field(default_factory=dict)
-    count: int = 0
-
-    def add(self, values: Values) -> None:
-        for name, value in values.items():
-            self.totals[name] = self.totals.get(name, 0.0) + float(value.detach().double().sum())
-        self.count += int(values["loss"].shape[0])
-
-    def take(self, prefix: str) -> dict[str, float]:
-        """The means by name, and empty sums for the next epoch."""
-        means = {f"{prefix}_{name}": total / self.count for name, total in self.totals.items()} if self.count else {}
-        self.totals, self.count = {}, 0
-        return means
-
-
 class _Keeper(pl.Callback):
     """Seeds every epoch; at its end writes its row of the curves, then ``best.ckpt``, then ``last.ckpt``."""
 
@@ -262,17 +247,20 @@ class _Keeper(pl.Callback):
     ) -> None:
         self.schedule, self.folder, self.on_epoch = schedule, folder, on_epoch
         self.curves = Curves(folder / "curves.csv")
-        self.best_value, self.best_epoch = math.inf, -1
+        self.best_value, self.best_epoch, self.epochs, self.idle = math.inf, -1, 0, 0
         self.columns: list[str] = []
 
     def state_dict(self) -> dict[str, Any]:
         """What the next run has to know."""
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "columns": self.columns}
+        return {
+            "best_value": self.best_value, "best_epoch": self.best_epoch, "idle": self.idle, "columns": self.columns,
+        }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what the last run knew."""
         self.best_value = float(state_dict["best_value"])
         self.best_epoch = int(state_dict["best_epoch"])
+        self.idle = int(state_dict.get("idle", 0))
         self.columns = list(state_dict["columns"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -301,6 +289,8 @@ class _Keeper(pl.Callback):
         better = value is not None and value < self.best_value
         if value is not None and better:
             self.best_value, self.best_epoch = value, epoch
+        self.epochs = epoch + 1
+        self.idle = self.idle if value is None else 0 if better else self.idle + 1
         names = [BEST] if better else []
         if self.schedule.keep_every and (epoch + 1) % self.schedule.keep_every == 0:
             names.append(f"epoch-{epoch:06d}.ckpt")
@@ -308,6 +298,7 @@ class _Keeper(pl.Callback):
             _save(trainer, self.folder / "checkpoints" / name)
         if self.on_epoch is not None:
             self.on_epoch(epoch, row)
+        trainer.should_stop = trainer.should_stop or _idle_enough(self.idle, self.schedule)
 
 
 def network_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -356,13 +347,19 @@ def _read(path: Path) -> dict[str, Any]:
 def _finished(checkpoint: Path, schedule: Schedule) -> dict[str, Any] | None:
     """What a checkpoint knows of the best epoch if nothing is left to do, else None."""
     content = _read(checkpoint)
-    done: dict[str, Any] = content["keeper"]
+    done: dict[str, Any] = {**content["keeper"], "epochs": content["epochs"]}
     if content["epochs"] > schedule.epochs:
         raise ConfigError(
             f"{checkpoint} has {content['epochs']} epochs already, more than the {schedule.epochs} asked for; "
             "pass more --epochs to go on."
         )
-    return done if content["epochs"] == schedule.epochs else None
+    stopped = _idle_enough(int(done.get("idle", 0)), schedule)
+    return done if stopped or content["epochs"] == schedule.epochs else None
+
+
+def _idle_enough(validations: int, schedule: Schedule) -> bool:
+    """Whether so many validations without a new best end the training."""
+    return schedule.patience is not None and validations >= schedule.patience
 
 
 def _tensorboard(folder: Path) -> Any:
