@@ -82,7 +82,8 @@ def apply(
     output
         How the command speaks.
     """
-    from equivox.tasks.pose.apply import ApplyConfig, apply_pose
+    from equivox.tasks.pose.apply import apply_pose
+    from equivox.tasks.pose.apply_grid import ApplyConfig
 
     speak = output or Output()
     config = ApplyConfig(

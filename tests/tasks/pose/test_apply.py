@@ -19,7 +19,8 @@ from equivox.formats.transforms.pose_json import write_pose_json
 from equivox.geometry.rotations import Pose, random_rotations, rotation_about
 from equivox.geometry.space import Volume
 from equivox.geometry.splines import CubicSampler
-from equivox.tasks.pose.apply import ApplyConfig, apply_pose, plane_grid, reslice
+from equivox.tasks.pose.apply import apply_pose
+from equivox.tasks.pose.apply_grid import ApplyConfig, plane_grid, reslice
 
 
 def scan_affine() -> torch.Tensor:
@@ -235,7 +236,7 @@ def test_slabs_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     volume = Volume(torch.from_numpy(scan_of(pose()))[None], scan_affine())
     affine, shape = plane_grid("axial", spacing_mm=(2.0,), size=(14, 13, 11))
     whole = reslice(volume, pose(), affine, shape).data
-    monkeypatch.setattr("equivox.tasks.pose.apply.SLAB_POINTS", 400)
+    monkeypatch.setattr("equivox.tasks.pose.apply_grid.SLAB_POINTS", 400)
     torch.testing.assert_close(reslice(volume, pose(), affine, shape).data, whole, atol=1e-4, rtol=0)
 
 

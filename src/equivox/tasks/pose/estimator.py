@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from equivox.errors import ModelFolderError
+from equivox.errors import ConfigError, ModelFolderError
 from equivox.geometry.rotations import Pose
 from equivox.geometry.space import Volume
 from equivox.tasks.pose.estimate import PoseEstimate
+from equivox.tasks.pose.evidence import CalibratedReadOut, gather_evidence
 from equivox.tasks.pose.locate import Candidate, Location, locate_head, locate_in_mask
 from equivox.tasks.pose.rotate import Answer, CropConfig, answer_confidence, find_rotation, head_cube
 from equivox.weights.folder import ModelFolder, read_model_folder
@@ -40,6 +41,23 @@ class HeadSettings:
     """Below this a pose is called ``low_confidence``."""
     least_valid_share: float = 0.6
     """Below this share of the head's ball inside the field of view a pose is called ``low_confidence``."""
+    object_readout: CalibratedReadOut | None = None
+    """Probability that what was found is a head; below its least the answer is ``no_object``. None: every find counts.
+    A mask that the user gives is never doubted."""
+    pose_readout: CalibratedReadOut | None = None
+    """Probability that the rotation is right within 20 degrees, instead of ``confidence_weights``; its least instead of
+    ``least_confidence``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What was found in a volume, before anything is decided about it."""
+
+    candidate: Candidate
+    answer: Answer
+    evidence: Mapping[str, float]
+    in_field_of_view: float
+    warnings: tuple[str, ...]
 
 
 class HeadEstimator:
@@ -92,10 +110,24 @@ class HeadEstimator:
         A given ``mask`` (the brain) replaces the localisation.
         """
         begin = time.perf_counter()
+        found = self.examine(volume, mask=mask)
+        if isinstance(found, str):
+            return PoseEstimate(status="no_object", reason=found, seconds=time.perf_counter() - begin)
+        judge = self.settings.object_readout
+        if judge is not None and mask is None and (sure := judge.probability(found.evidence)) < judge.least:
+            return PoseEstimate(
+                status="no_object",
+                reason=f"What looks most like a head is none (probability {sure:.2f}, {judge.least:.2f} is asked for).",
+                seconds=time.perf_counter() - begin,
+                details={"object_probability": sure, "localisation_score": found.candidate.score},
+            )
+        return self._report(volume, found, begin)
+
+    def examine(self, volume: Volume, *, mask: Volume | None = None) -> Examined | str:
+        """Everything that is found in a volume, or the sentence that says why nothing is; nothing is decided yet."""
         location = self._locate(volume) if mask is None else locate_in_mask(mask, like=volume)
         if not location.candidates:
-            reason = location.reason or "Nothing in the volume looks like a fetal brain."
-            return PoseEstimate(status="no_object", reason=reason, seconds=time.perf_counter() - begin)
+            return location.reason or "Nothing in the volume looks like a fetal brain."
         candidate = location.candidates[0]
         warnings = []
         low, high = PLAUSIBLE_VOLUME_ML
@@ -108,26 +140,33 @@ class HeadEstimator:
             )
         cube, valid = head_cube(volume, candidate.center_mm)
         answer = find_rotation(self.rotators, cube, valid, size_ml, self.settings.crop, views=self.settings.views)
-        confidence = answer_confidence(answer, self.settings.confidence_weights)
-        return self._report(volume, candidate, answer, confidence, _share_seen(cube, valid), warnings, begin)
+        seen = _share_seen(cube, valid)
+        evidence = gather_evidence(candidate, cube, valid, answer, in_field_of_view=seen)
+        return Examined(candidate, answer, evidence, seen, tuple(warnings))
 
     def _locate(self, volume: Volume) -> Location:
         """Find the head; the finder works where its networks are."""
         return locate_head(self.finders, volume.to(self.device))
 
-    def _report(
-        self, volume: Volume, candidate: Candidate, answer: Answer, confidence: float, seen: float,
-        warnings: list[str], begin: float,
-    ) -> PoseEstimate:  # fmt: skip
+    def _report(self, volume: Volume, found: Examined, begin: float) -> PoseEstimate:
         """Put the result together and say why it is doubtful, if it is."""
+        candidate, answer, seen = found.candidate, found.answer, found.in_field_of_view
+        judge = self.settings.pose_readout
+        if judge is None:
+            confidence = answer_confidence(answer, self.settings.confidence_weights)
+        else:
+            confidence = judge.probability(found.evidence)
         reasons = []
-        if confidence < self.settings.least_confidence:
+        if confidence < (self.settings.least_confidence if judge is None else judge.least):
             reasons.append(
-                f"the views disagree by {answer.spread_deg:.0f} degrees or the axes are poorly determined "
-                f"(confidence {confidence:.2f})"
+                f"mask and views do not vouch for the rotation (confidence {confidence:.2f}, the views differ by "
+                f"{answer.spread_deg:.0f} degrees)"
             )
         if seen < self.settings.least_valid_share:
             reasons.append(f"only {100 * seen:.0f} % of the head lies inside the field of view")
+        details = {"localisation_score": candidate.score, "share_in_field_of_view": seen}
+        if self.settings.object_readout is not None:
+            details["object_probability"] = self.settings.object_readout.probability(found.evidence)
         mask = candidate.mask.to("cpu")
         if mask.shape != volume.shape or not torch.equal(mask.affine, volume.affine):
             mask = mask.resample(volume.affine, volume.shape)
@@ -140,9 +179,9 @@ class HeadEstimator:
             mask_volume_ml=candidate.mask_volume_ml,
             singular_values=answer.singular_values,
             spread_deg=answer.spread_deg,
-            warnings=tuple(warnings),
+            warnings=found.warnings,
             seconds=time.perf_counter() - begin,
-            details={"localisation_score": candidate.score, "share_in_field_of_view": seen},
+            details=details,
         )
 
 
@@ -163,6 +202,12 @@ def read_settings(settings: Mapping[str, Any], *, where: Path) -> HeadSettings:
     rest: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in settings.items() if key != "crop"
     }
+    try:
+        for key in ("object_readout", "pose_readout"):
+            if rest.get(key) is not None:
+                rest[key] = CalibratedReadOut.from_settings(rest[key])
+    except ConfigError as error:
+        raise ModelFolderError(f"{where}: settings hold a broken {key}: {error}") from error
     return HeadSettings(crop=CropConfig(**crop), **rest)
 
 

@@ -8,7 +8,7 @@ decoy is not. The mean over the crops gives the mask, and what the passes say ab
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as functional
@@ -46,6 +46,10 @@ class Candidate:
         Volume of the mask.
     agreement
         Mean Dice between the turned passes and their mean, in [0, 1].
+    certainty, roundness, elongation
+        Of the mask, as :class:`equivox.tasks.pose.locate_shape.MaskShape` has them.
+    first_look
+        Mean brain probability inside the mask of the pass over the whole field of view.
     """
 
     center_mm: Float[Tensor, "3"]
@@ -53,6 +57,10 @@ class Candidate:
     mask: Volume
     mask_volume_ml: float
     agreement: float = 1.0
+    certainty: float = 1.0
+    roundness: float = 1.0
+    elongation: float = 1.0
+    first_look: float = 1.0
 
     @property
     def size(self) -> float:
@@ -105,7 +113,7 @@ def locate_head(
     for place in find_peaks(probability, count=candidates):
         candidate = _look_closely(closer, field, grid, place, turns=turns, generator=generator)
         if candidate is not None and candidate.score >= MINIMUM_SCORE and not _is_repeat(candidate, found):
-            found.append(candidate)
+            found.append(replace(candidate, first_look=_mean_inside(probability, grid, candidate.mask)))
     found.sort(key=lambda candidate: -candidate.score)
     return Location(tuple(found), "" if found else "Nothing in the volume looks like a fetal brain.")
 
@@ -130,7 +138,8 @@ def locate_in_mask(mask: Volume, *, like: Volume | None = None) -> Location:
         return Location((), f"The mask {mask.name} is empty.")
     center = mask.world_from_voxel(shape.center_index)
     kept = Volume(shape.mask[None].to(mask.data.dtype), mask.affine, mask.name)
-    return Location((Candidate(center, 1.0, kept, shape.volume_ml),))
+    round_or_not = {"roundness": shape.roundness, "elongation": shape.elongation}
+    return Location((Candidate(center, 1.0, kept, shape.volume_ml, **round_or_not),))
 
 
 @torch.inference_mode()
@@ -201,7 +210,18 @@ def _look_closely(
     affine[:3, 3] = grid.world_from_voxel(place - (CROP_VOXELS - 1) / 2)
     mask = Volume(shape.mask[None].float(), affine, grid.name)
     center_mm = mask.world_from_voxel(shape.center_index)
-    return Candidate(center_mm, score_candidate(shape, agreement), mask, shape.volume_ml, agreement)
+    return Candidate(
+        center_mm, score_candidate(shape, agreement), mask, shape.volume_ml, agreement,
+        certainty=shape.certainty, roundness=shape.roundness, elongation=shape.elongation,
+    )  # fmt: skip
+
+
+def _mean_inside(probability: Tensor, grid: Volume, mask: Volume) -> float:
+    """Mean of the first pass's probability over the mask's voxels that lie on the grid; 0 if none does."""
+    points = mask.world_from_voxel((mask.data[0] > 0.5).nonzero().double())
+    index = grid.voxel_from_world(points).round().long()
+    kept = index[((index >= 0) & (index < torch.tensor(probability.shape))).all(1)]
+    return float(probability[tuple(kept.T)].mean()) if len(kept) else 0.0
 
 
 def _measure(probability: Tensor) -> MaskShape | None:

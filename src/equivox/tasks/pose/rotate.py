@@ -53,6 +53,8 @@ class Answer:
     """Of the three unit axes, averaged over the views."""
     spread_deg: float
     """Mean angle of the views' answers to their mean."""
+    spread_max_deg: float = 0.0
+    """Largest of these angles."""
 
 
 def head_cube(
@@ -167,9 +169,9 @@ def find_rotation(
             values.append(result.singular_values)
     found = torch.cat(rotations).double()
     mean = chordal_mean(found)
-    spread = math.degrees(float(geodesic_angle(found, mean[None].expand_as(found)).mean()))
+    angles = torch.rad2deg(geodesic_angle(found, mean[None].expand_as(found)))
     first, second, third = torch.cat(values).mean(0).tolist()
-    return Answer(mean, (first, second, third), spread)
+    return Answer(mean, (first, second, third), float(angles.mean()), float(angles.max()))
 
 
 def answer_confidence(answer: Answer, weights: Sequence[float]) -> float:
