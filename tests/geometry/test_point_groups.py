@@ -12,7 +12,6 @@ from torch.testing import assert_close
 from equivox.errors import ConfigError
 from equivox.geometry.point_groups import (
     canonical_name,
-    coset_representatives,
     point_group,
     symmetric_angle,
     turn_between,
@@ -97,12 +96,6 @@ def test_the_reduced_angle_does_not_see_a_turn_of_the_group(generator: torch.Gen
     for element in point_group("D3"):
         assert float(symmetric_angle(truth, truth @ element, point_group("D3")).max()) < 1e-7
     assert float(symmetric_angle(truth, truth @ rotation_about("z", 60.0), point_group("D3")).min()) > 0.5
-
-
-def test_cosets_are_as_many_as_the_quotient() -> None:
-    whole = point_group("O")
-    assert len(coset_representatives(whole, point_group("D4"))) == 3
-    assert len(coset_representatives(whole, point_group("C1"))) == 24
 
 
 @pytest.mark.parametrize("name", ["C0", "D0", "X3", "I5", "C361", "", "c-2"])

@@ -104,21 +104,6 @@ def symmetric_angle(
     return geodesic_angle(variants, predicted[..., None, :, :].expand_as(variants)).amin(-1)
 
 
-def coset_representatives(
-    rotations: Float[Tensor, "rotation 3 3"], group: Float[Tensor, "element 3 3"]
-) -> Float[Tensor, "kept 3 3"]:
-    """The members of a set that no earlier member equals up to the group: one of ``R h``, ``h`` in the group."""
-    if len(group) == 1:
-        return rotations
-    kept: list[Tensor] = []
-    variants = torch.empty(0, 3, 3, dtype=rotations.dtype)
-    for rotation in rotations:
-        if not len(variants) or float(geodesic_angle(variants, rotation.expand_as(variants)).min()) > 1e-4:
-            kept.append(rotation)
-            variants = torch.cat([variants, rotation @ group.to(rotation)])
-    return torch.stack(kept)
-
-
 @lru_cache(maxsize=32)
 def _elements(name: str) -> Tensor:
     """Closure of the generators, sorted by angle."""
