@@ -1,0 +1,1 @@
+"""Finding particles in electron micrographs."""
