@@ -52,7 +52,9 @@ class Row:
         return value
 
 
-def read_table(path: Path | str, *, required: Sequence[str], unique: Sequence[str] = ()) -> list[Row]:
+def read_table(
+    path: Path | str, *, required: Sequence[str], unique: Sequence[str] = (), separator: str = ","
+) -> list[Row]:
     """Read a comma-separated table with a header line.
 
     Parameters
@@ -63,6 +65,8 @@ def read_table(path: Path | str, *, required: Sequence[str], unique: Sequence[st
         Columns that must be there; others are kept.
     unique
         Columns whose cells, taken together, must differ from row to row (an id).
+    separator
+        Between cells; a tab for BIDS tables.
 
     Raises
     ------
@@ -71,11 +75,11 @@ def read_table(path: Path | str, *, required: Sequence[str], unique: Sequence[st
         another number of cells than the header; or an id appears twice.
     """
     path = Path(path)
-    lines = _read_lines(path)
+    lines = _read_lines(path, separator)
     if not lines:
         raise InputError(f"{path} is empty; a header line with {', '.join(required)} is needed.")
     header = [cell.strip() for cell in lines[0][1]]
-    _check_header(path, header, required)
+    _check_header(path, header, required, separator)
     rows: list[Row] = []
     first_seen: dict[tuple[str, ...], int] = {}
     for number, cells in lines[1:]:
@@ -95,19 +99,19 @@ def read_table(path: Path | str, *, required: Sequence[str], unique: Sequence[st
     return rows
 
 
-def read_header(path: Path | str) -> list[str]:
+def read_header(path: Path | str, *, separator: str = ",") -> list[str]:
     """Column names of a table (empty for an empty file), to tell two kinds of table apart."""
-    lines = _read_lines(Path(path))
+    lines = _read_lines(Path(path), separator)
     return [cell.strip() for cell in lines[0][1]] if lines else []
 
 
-def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
+def _read_lines(path: Path, separator: str) -> list[tuple[int, list[str]]]:
     """Cells of every line that is not blank, with the number of the line where it ends."""
     if not path.is_file():
         raise InputError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; give a CSV file.")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, strict=True, delimiter=separator)
             return [(reader.line_num, cells) for cells in reader if cells]
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no UTF-8 text (byte {error.start}); save it as CSV in UTF-8.") from error
@@ -117,12 +121,13 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
         raise InputError(f"{path} cannot be opened ({error.strerror}); check its rights.") from error
 
 
-def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
+def _check_header(path: Path, header: Sequence[str], required: Sequence[str], separator: str) -> None:
     """Refuse missing and repeated columns; name the likely cause."""
     if len(header) == 1 and len(required) > 1:
-        for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-            if separator in header[0]:
-                raise InputError(f"{path} is separated by {name}; save it with commas.")
+        wanted = {",": "commas", "\t": "tabs"}.get(separator, repr(separator))
+        for other, name in ((";", "semicolons"), ("\t", "tabs"), (",", "commas")):
+            if other != separator and other in header[0]:
+                raise InputError(f"{path} is separated by {name}; save it with {wanted}.")
     twice = next((name for index, name in enumerate(header) if name in header[:index]), None)
     if twice is not None:
         raise InputError(f"{path} has the column {twice!r} twice; remove or rename one.")
