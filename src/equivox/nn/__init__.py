@@ -4,6 +4,8 @@ from equivox.kernels.matched import MatchedShells
 from equivox.kernels.one_hot import SoftOneHot
 from equivox.kernels.radial import GaussianShells, SmoothFinite
 from equivox.kernels.rings import RingShells
+from equivox.nn.aggregation import aggregate
+from equivox.nn.blur2d import BlurSubsample2d
 from equivox.nn.centered import CenteredPool3d, CenteredUpsample3d
 from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.dropout import FieldDropout
@@ -15,13 +17,17 @@ from equivox.nn.lowpass import BlurPool3d, LowPass3d, Upsample3d
 from equivox.nn.norm import FieldBatchNorm, FieldGroupNorm, FieldInstanceNorm
 from equivox.nn.norm_activation import NormActivation, NormReLU, NormSoftplus
 from equivox.nn.pool import AveragePool3d, GlobalPool, NormMaxPool3d
+from equivox.nn.projected_conv2d import ProjectedConv2d
 from equivox.nn.residual import GatedConv3d, GatedResidual3d, PaddedBatchNorm
+from equivox.nn.rotation_mixing import RotationMixing
+from equivox.nn.rotation_norm import RotationBatchNorm2d, RotationLayerNorm2d
 from equivox.nn.tensor_product import TensorProduct, TensorProductActivation
 from equivox.nn.up_conv3d import SteerableUpConv3d
 
 __all__ = [
     "AveragePool3d",
     "BlurPool3d",
+    "BlurSubsample2d",
     "CenteredPool3d",
     "CenteredUpsample3d",
     "FieldBatchNorm",
@@ -41,7 +47,11 @@ __all__ = [
     "NormReLU",
     "NormSoftplus",
     "PaddedBatchNorm",
+    "ProjectedConv2d",
     "RingShells",
+    "RotationBatchNorm2d",
+    "RotationLayerNorm2d",
+    "RotationMixing",
     "SmoothFinite",
     "SoftOneHot",
     "SteerableConv3d",
@@ -49,6 +59,7 @@ __all__ = [
     "TensorProduct",
     "TensorProductActivation",
     "Upsample3d",
+    "aggregate",
     "draw_direct_",
     "fold",
     "unit_variance_",
