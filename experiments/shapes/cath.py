@@ -234,7 +234,7 @@ def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:
 
 
 def reductions(args: argparse.Namespace) -> None:
-    """Published split (train 0 to 6, test 8 and 9), 1 in 1, 4, 16 of the training domains; runs of other seeds are kept."""
+    """Published split (train 0 to 6, test 8 and 9), 1 in 1, 4, 16 of the training domains; other seeds stay."""
     domains = Domains()
     cached = torch.cat([domains.fields(part) for part in torch.arange(len(domains.split)).split(64)])
     test = (domains.split >= 8).nonzero()[:, 0]
