@@ -4,7 +4,7 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 
-from equivox.report.charts import StackError, error_chart, movement_chart
+from equivox.report.charts import StackError, error_chart
 from equivox.report.page import Failure, InputSection, Picture, PoseRow, as_data_uri, render_pose_page
 
 
@@ -62,11 +62,7 @@ def test_charts_are_svg_and_do_not_change_from_run_to_run() -> None:
         StackError("b", "s1", 170.0, True),
         StackError("c", "s2", math.nan, False),
     ]
-    series = [0.0, 1.0, math.nan, 60.0]
-    for make in (lambda: error_chart(stacks), lambda: movement_chart(series, series)):
-        first = make()
-        assert first == make()
-        assert ElementTree.fromstring(first).tag.endswith("svg")
-    assert b"flips" in error_chart(stacks)
-    assert b"jump" not in movement_chart([0.0, 1.0], [0.0, 1.0])
-    assert b"jump &gt; 20" in movement_chart([0.0, 30.0], [0.0, 1.0])
+    first = error_chart(stacks)
+    assert first == error_chart(stacks)
+    assert ElementTree.fromstring(first).tag.endswith("svg")
+    assert b"flips" in first

@@ -43,6 +43,9 @@ def predict(
     frame: Literal["world", "voxel"] | None = None,
     direction: Literal["canonical-to-input", "input-to-canonical"] = "canonical-to-input",
     published: Annotated[bool, _FLAG] = False,
+    smooth: Annotated[bool, _FLAG] = False,
+    smooth_frames: int = 3,
+    motion_reference: Literal["first", "median"] = "first",
     report: bool = True,
     viewer: Literal["first", "all", "none"] = "first",
     run: Run | None = None,
@@ -82,6 +85,12 @@ def predict(
         Which way the written 4x4 and transform map points.
     published
         The original's behaviour and matrix, for imported checkpoints.
+    smooth
+        Smooth the poses of each series over time; single wild frames have no say. STEM_motion.json keeps what was.
+    smooth_frames
+        Neighbours on either side that the smoothing looks at.
+    motion_reference
+        What STEM_motion.csv measures the motion of a series against: its first pose, or the median of all.
     report
         Write report.html.
     viewer
@@ -95,8 +104,8 @@ def predict(
     options = run or Run()
     config = PredictConfig(
         model=model, mask=mask, transform_format=transform_format, reference=reference, frame=frame,
-        direction=direction, published=published, write_mask=write_mask, write_aligned=write_aligned, report=report,
-        viewer=viewer,
+        direction=direction, published=published, write_mask=write_mask, write_aligned=write_aligned, smooth=smooth,
+        smooth_frames=smooth_frames, motion_reference=motion_reference, report=report, viewer=viewer,
     )  # fmt: skip
     choice = RunChoice(
         device=options.device, workers=options.workers, threads=options.threads, scheduler=options.scheduler,

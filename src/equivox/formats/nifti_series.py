@@ -6,7 +6,7 @@ import gzip
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -37,10 +37,12 @@ def write_series(
     shape: tuple[int, int, int],
     count: int,
     seconds: float = 0.0,
+    dtype: Literal["float32", "uint8"] = "float32",
 ) -> None:
-    """Write ``count`` frames as they come as NIfTI-1 (``.nii``, ``.nii.gz``), float32, whole or not at all.
+    """Write ``count`` frames as they come as NIfTI-1 (``.nii``, ``.nii.gz``), whole or not at all.
 
-    ``sform`` and ``qform`` are set (code 1, scanner), units mm and s. One frame makes a 3D file.
+    ``sform`` and ``qform`` are set (code 1, scanner), units mm and s. One frame makes a 3D file. Values of a ``uint8``
+    file are whole numbers from 0 to 255.
 
     Raises
     ------
@@ -54,7 +56,7 @@ def write_series(
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"write_series writes .nii and .nii.gz, got {path.name}")
     header: Any = nibabel.Nifti1Header()
-    header.set_data_dtype(np.float32)
+    header.set_data_dtype(np.dtype(dtype))
     header.set_data_shape((*shape, count) if count > 1 else shape)
     header.set_xyzt_units("mm", "sec")
     header.set_sform(affine.numpy(), code=1)
@@ -67,10 +69,11 @@ def write_series(
         header.write_to(file)
         file.write(b"\0" * (352 - file.tell()))
         written = 0
+        stored = np.dtype(dtype).newbyteorder("<")
         for frame in frames:
             if tuple(frame.shape) != shape:
                 raise ValueError(f"frame {written} has the shape {tuple(frame.shape)}, not {shape}")
-            file.write(frame.detach().cpu().numpy().astype("<f4").tobytes(order="F"))
+            file.write(frame.detach().cpu().numpy().astype(stored).tobytes(order="F"))
             written += 1
         if written != count:
             raise ValueError(f"{written} frames came, {count} were announced")

@@ -1,4 +1,4 @@
-"""Curves and scatters as SVG: movement over a series, errors per stack."""
+"""Scatters as SVG: errors per stack."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-JUMP_DEG, JUMP_MM = 20.0, 10.0
-"""From one frame to the next, more than this is marked as a jump."""
 STYLE: dict[Any, Any] = {"svg.hashsalt": "equivox", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}
 
 
@@ -24,31 +22,6 @@ class StackError:
     subject: str
     rotation_deg: float
     low_confidence: bool
-
-
-def movement_chart(angle_deg: Sequence[float], shift_mm: Sequence[float]) -> bytes:
-    """Rotation [degrees] and shift [mm] of every frame against the first one with a pose; jumps are marked.
-
-    NaN where a frame has no pose. Returns an SVG.
-    """
-    with rc_context(STYLE):
-        figure = Figure(figsize=(8.0, 2.6), layout="constrained")
-        FigureCanvasSVG(figure)
-        panels = figure.subplots(1, 2)
-        _movement(panels[0], angle_deg, "turn against first frame [°]", "#c0392b", JUMP_DEG)
-        _movement(panels[1], shift_mm, "shift against first frame [mm]", "#2463a8", JUMP_MM)
-        return _svg(figure)
-
-
-def _movement(panel: Any, values: Sequence[float], label: str, color: str, jump: float) -> None:
-    panel.plot(range(len(values)), values, "o-", ms=3, lw=1, color=color)
-    leaps = [i for i in range(1, len(values)) if abs(values[i] - values[i - 1]) > jump]
-    panel.plot(leaps, [values[i] for i in leaps], "o", ms=9, mfc="none", mec="black", label=f"jump > {jump:g}")
-    if leaps:
-        panel.legend(frameon=False)
-    panel.set(xlabel="frame", ylabel=label)
-    panel.set_ylim(bottom=0)
-    panel.spines[["top", "right"]].set_visible(False)
 
 
 def error_chart(stacks: Sequence[StackError]) -> bytes:

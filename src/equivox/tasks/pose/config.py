@@ -13,6 +13,7 @@ TransformFormat = Literal["itk", "lta", "fsl", "json"]
 Frame = Literal["world", "voxel"]
 Direction = Literal["canonical-to-input", "input-to-canonical"]
 ViewerChoice = Literal["first", "all", "none"]
+MotionReference = Literal["first", "median"]
 FIRST_VIEWERS = 10
 """Interactive viewers cost 1.2 MB and 2 CPU seconds each: only so many unless all are asked for."""
 
@@ -43,10 +44,24 @@ class PredictConfig:
     """Write ``report.html``."""
     viewer: ViewerChoice = "first"
     """Interactive viewers: for the first ten inputs, for all, for none."""
+    smooth: bool = False
+    """Smooth the poses of a series over time, robustly, before anything is written."""
+    smooth_frames: int = 3
+    """Neighbours on either side that the smoothing looks at."""
+    motion_reference: MotionReference = "first"
+    """What the motion of a series is measured against: its first pose, or the median of all."""
     aligned_side_mm: float = 160.0
     """Side of the head-frame grid that is made where no reference is given [mm]: head and scalp of the oldest fetus."""
     aligned_voxel_mm: float = 1.0
     """Its voxel size [mm]."""
+
+    def __post_init__(self) -> None:
+        if self.smooth and self.published:
+            raise ConfigError("--smooth changes poses and --published keeps the original's; choose one of them.")
+        if self.smooth_frames < 1:
+            raise ConfigError(
+                f"--smooth-frames is {self.smooth_frames}; give the neighbours on either side, 1 or more."
+            )
 
     @property
     def matrix_frame(self) -> Frame:

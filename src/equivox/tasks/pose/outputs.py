@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from equivox.errors import MissingExtraError
 from equivox.formats.atomic import atomic_path
-from equivox.formats.nifti import open_scan, write_volume
+from equivox.formats.nifti import Scan, open_scan
+from equivox.formats.nifti_series import frame_seconds, write_series
 from equivox.formats.transforms.fsl import write_fsl
 from equivox.formats.transforms.grid import Grid
 from equivox.formats.transforms.itk import write_itk
@@ -116,38 +117,30 @@ def write_transforms(
     return names
 
 
-def write_masks(out: Path, stem: str, frames: Sequence[FrameResult]) -> list[str]:
-    """``<stem>_mask.nii.gz`` on the input's grid, one frame per frame; zeros where nothing was found."""
-    masks = []
-    for frame in frames:
-        if frame.estimate.mask is not None:
-            masks.append(frame.estimate.mask)
-        else:
-            like = next((other.volume for other in frames if other.volume is not None), None)
-            if like is None:
-                return []
-            masks.append(Volume(torch.zeros(1, *like.shape), like.affine, name=like.name))
-    name = f"{stem}_mask.nii.gz"
-    write_volume(out / name, masks, dtype="uint8")
-    return [name]
-
-
 def aligned(volume: Volume, world_from_head: Pose, grid: Volume) -> Volume:
     """The scan seen in the head's frame: value at head point ``p`` is the scan's at ``world_from_head p``."""
     points = world_from_head.apply(grid_points_mm(grid.affine, grid.shape))
     return Volume(sample_at(volume, points), grid.affine, name=volume.name)
 
 
-def write_aligned(out: Path, stem: str, frames: Sequence[FrameResult], grid: Volume) -> list[str]:
-    """``<stem>_aligned.nii.gz`` in the head's own RAS mm, one frame per frame; zeros where there is no pose."""
-    volumes = []
-    for frame in frames:
-        pose = frame.estimate.world_from_head
-        volumes.append(grid if pose is None or frame.volume is None else aligned(frame.volume, pose, grid))
-    if all(volume is grid for volume in volumes):
+def write_aligned(out: Path, stem: str, scan: Scan, frames: Sequence[FrameResult], grid: Volume) -> list[str]:
+    """``<stem>_aligned.nii.gz`` in the head's own RAS mm, frame by frame; zeros where there is no pose."""
+    if not any(frame.estimate.has_pose and frame.volume is not None for frame in frames):
         return []
+
+    def resliced() -> Iterator[Float[Tensor, "x y z"]]:
+        for frame in frames:
+            pose = frame.estimate.world_from_head
+            if pose is None or frame.volume is None:
+                yield torch.zeros(grid.shape)
+            else:
+                volume = scan.frame(frame.index) if scan.is_series else frame.volume
+                yield aligned(volume, pose, grid).data[0]
+
     name = f"{stem}_aligned.nii.gz"
-    write_volume(out / name, volumes)
+    write_series(
+        out / name, resliced(), affine=grid.affine, shape=grid.shape, count=len(frames), seconds=frame_seconds(scan)
+    )
     return [name]
 
 

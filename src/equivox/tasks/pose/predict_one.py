@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from equivox.errors import EquivoxError, InputError
 from equivox.formats.nifti import SCAN_ENDINGS, Scan, open_scan, read_mask
+from equivox.formats.nifti_series import frame_seconds, write_series
 from equivox.formats.scans import ScanInput
 from equivox.geometry.space import Volume
 from equivox.run.record import file_sha256
@@ -20,7 +25,6 @@ from equivox.tasks.pose.outputs import (
     FrameResult,
     head_grid,
     write_aligned,
-    write_masks,
     write_matrix,
     write_pictures,
     write_transforms,
@@ -29,6 +33,7 @@ from equivox.tasks.pose.outputs import (
 from equivox.tasks.pose.published import PublishedEstimator
 from equivox.tasks.pose.published_frames import published_matrix
 from equivox.tasks.pose.results import InputResult, file_digests
+from equivox.tasks.pose.series import Surface, finish_series, surface_of
 
 
 @dataclass(frozen=True)
@@ -53,19 +58,16 @@ def predict_input(model: PoseModel, job: InputJob) -> InputResult:
     scan = open_scan(job.scan.path)
     input_sha256 = file_sha256(job.scan.path)
     grid = head_grid(job.config)
-    frames: list[FrameResult] = []
-    for index in range(scan.frame_count):
-        shown = any(frame.estimate.has_pose for frame in frames)
-        frames.append(_needed(_predict_frame(model, scan, index, job), job.config, first=not frames, shown=shown))
-    if all(frame.volume is None for frame in frames):
-        raise InputError(frames[0].estimate.reason)
     stem, out = job.scan.stem, job.out
-    names = write_matrix(out, stem, frames, job.config)
+    examined = _examine(model, scan, job)
+    frames, names = examined.frames, examined.names
+    if scan.is_series:
+        frames, motion_names = finish_series(out, stem, scan, frames, examined.surface, job.config)
+        names += motion_names
+    names += write_matrix(out, stem, frames, job.config)
     names += write_transforms(out, stem, frames, job.config, grid)
-    if job.config.write_mask:
-        names += write_masks(out, stem, frames)
     if job.config.write_aligned:
-        names += write_aligned(out, stem, frames, grid)
+        names += write_aligned(out, stem, scan, frames, grid)
     warnings = list(dict.fromkeys([*scan.warnings, *(w for frame in frames for w in frame.estimate.warnings)]))
     pictures = write_pictures(out, stem, frames) if job.config.report else []
     if job.viewer:
@@ -84,6 +86,49 @@ def predict_input(model: PoseModel, job: InputJob) -> InputResult:
     )
     result.write(out)
     return result
+
+
+@dataclass(slots=True)
+class _Examined:
+    """What the pass over the frames leaves behind."""
+
+    frames: list[FrameResult] = field(default_factory=list)
+    surface: Surface | None = None
+    names: list[str] = field(default_factory=list)
+
+
+def _examine(model: PoseModel, scan: Scan, job: InputJob) -> _Examined:
+    """Every frame in turn; its mask goes to its file at once and its voxels are dropped: memory stays constant.
+
+    Raises
+    ------
+    InputError
+        If no frame can be read.
+    """
+    kept = _Examined()
+
+    def masks() -> Iterator[Float[Tensor, "x y z"]]:
+        for index in range(scan.frame_count):
+            frame = _predict_frame(model, scan, index, job)
+            found = frame.estimate.mask
+            if scan.is_series:
+                kept.surface = surface_of(frame, kept.surface)
+            yield torch.zeros(scan.shape) if found is None else found.data[0]
+            shown = any(other.estimate.has_pose for other in kept.frames)
+            kept.frames.append(_needed(frame, first=not kept.frames, shown=shown))
+        if all(frame.volume is None for frame in kept.frames):
+            raise InputError(kept.frames[0].estimate.reason)
+
+    if job.config.write_mask:
+        name = f"{job.scan.stem}_mask.nii.gz"
+        write_series(
+            job.out / name, masks(), affine=scan.affine, shape=scan.shape, count=scan.frame_count,
+            seconds=frame_seconds(scan), dtype="uint8",
+        )  # fmt: skip
+        kept.names.append(name)
+    else:
+        deque(masks(), maxlen=0)
+    return kept
 
 
 def _predict_frame(model: PoseModel, scan: Scan, index: int, job: InputJob) -> FrameResult:
@@ -110,17 +155,13 @@ def _predict_frame(model: PoseModel, scan: Scan, index: int, job: InputJob) -> F
     return FrameResult(index, volume, estimate, matrix)
 
 
-def _needed(frame: FrameResult, config: PredictConfig, *, first: bool, shown: bool) -> FrameResult:
-    """The frame without the voxels that no file will need: a long series must not fill the memory."""
+def _needed(frame: FrameResult, *, first: bool, shown: bool) -> FrameResult:
+    """The frame without the voxels that no picture will need: a long series must not fill the memory."""
     pictured = first or (frame.estimate.has_pose and not shown)
     if pictured or frame.volume is None:
         return frame
-    volume, estimate = frame.volume, frame.estimate
-    if not config.write_aligned:
-        volume = replace(volume, data=torch.zeros(1, 1, 1, 1).expand(1, *volume.shape))
-    if not config.write_mask:
-        estimate = replace(estimate, mask=None)
-    return replace(frame, volume=volume, estimate=estimate)
+    volume = replace(frame.volume, data=torch.zeros(1, 1, 1, 1).expand(1, *frame.volume.shape))
+    return replace(frame, volume=volume, estimate=replace(frame.estimate, mask=None))
 
 
 def mask_path(job: InputJob) -> Path:

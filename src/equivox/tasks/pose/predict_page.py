@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import json
 from pathlib import Path
 
 import torch
 
-from equivox.formats.poses import PoseRow as TableRow
-from equivox.geometry.rotations import geodesic_angle
 from equivox.report.page import Failure, InputSection, Picture, PoseRow, as_data_uri, render_pose_page
 from equivox.tasks.pose.predict import InputOutcome, PredictRun
 
@@ -77,32 +74,36 @@ def _section(run: PredictRun, outcome: InputOutcome, name: str, anchor: str) -> 
         scan_pictures=tuple(pictures["scan"]),
         head_title=f"Turned upright by the pose{part}",
         head_pictures=tuple(pictures["head"]),
-        chart=_movement(rows) if len(posed) > 1 and len(rows) > 1 else None,
+        chart=_movement(run, outcome) if len(posed) > 1 else None,
         links=_links(outcome),
     )
 
 
-def _movement(rows: Sequence[TableRow]) -> str:
-    from equivox.report.charts import movement_chart
+def _movement(run: PredictRun, outcome: InputOutcome) -> str | None:
+    """Chart of the series' motion table; None where there is none."""
+    name = f"{outcome.scan.stem}_motion.json"
+    if outcome.result is None or name not in outcome.result.files:
+        return None
+    from equivox.report.motion_chart import motion_chart
 
-    first = next(row.world_from_head for row in rows if row.world_from_head is not None)
-    angles, shifts = [], []
-    for row in rows:
-        pose = row.world_from_head
-        if pose is None:
-            angles.append(math.nan)
-            shifts.append(math.nan)
-            continue
-        angles.append(math.degrees(float(geodesic_angle(first.rotation[None], pose.rotation[None])[0])))
-        shifts.append(float((pose.translation_mm - first.translation_mm).norm()))
-    return as_data_uri(movement_chart(angles, shifts), "image/svg+xml")
+    motion = json.loads((run.out / name).read_text(encoding="utf-8"))
+    chart = motion_chart(
+        motion["frames"], before_smoothing=motion.get("before_smoothing"), reference=motion["reference"]
+    )
+    return as_data_uri(chart, "image/svg+xml")
 
 
 def _links(outcome: InputOutcome) -> tuple[tuple[str, str], ...]:
     """Files of the input, relative to the page; a long series' transforms are left to the folder."""
     if outcome.result is None:
         return ()
-    words = {"_pose.npy": "4×4 matrix", "_mask.nii.gz": "mask", "_aligned.nii.gz": "aligned volume"}
+    words = {
+        "_pose.npy": "4×4 matrix",
+        "_mask.nii.gz": "mask",
+        "_aligned.nii.gz": "aligned volume",
+        "_motion.csv": "motion, frame by frame",
+        "_motion.json": "motion as JSON",
+    }
     links: list[tuple[str, str]] = []
     for name in outcome.result.files:
         if name.startswith("viewer/"):
