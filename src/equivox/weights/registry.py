@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from torch import nn
 
 from equivox.errors import ConfigError, ModelFolderError
+from equivox.nets.brain_encoders import ENCODERS
 from equivox.nets.classifiers import CLASSIFIERS
 
 ARCHITECTURES: Mapping[str, str] = {
@@ -18,7 +19,12 @@ ARCHITECTURES: Mapping[str, str] = {
     "pose_net": "equivox.nets.pose:PoseNet",
     "finder": "equivox.nets.finder:FinderNet",
     "head_pose": "equivox.nets.head_pose:HeadPoseNet",
+    "projected": "equivox.nets.projected:ProjectedClassifier",
+    "projected_linear": "equivox.nets.projected_baselines:LinearClassifier",
+    "projected_plain": "equivox.nets.projected_baselines:PlainClassifier",
+    "projected_residual": "equivox.nets.projected_baselines:ResidualClassifier",
     **CLASSIFIERS,
+    **ENCODERS,
 }
 """Name in ``config.json`` -> module and class. The class's parameters are the fields that the file may hold."""
 
@@ -39,7 +45,9 @@ def build_network(fields: Mapping[str, object], *, where: str = "config.json") -
     module, _, attribute = ARCHITECTURES[name].partition(":")
     constructor = getattr(importlib.import_module(module), attribute)
     known = [
-        parameter for parameter in inspect.signature(constructor).parameters if parameter not in ("dtype", "device")
+        parameter
+        for parameter in inspect.signature(constructor).parameters
+        if parameter not in ("dtype", "device", "generator")
     ]
     for key in remaining:
         if key not in known:

@@ -1,0 +1,134 @@
+"""What a brain encoder looks at: contrast that scanner settings and smooth shading leave as it is.
+
+A bias field multiplies intensities, so its logarithm adds a smooth function; gamma multiplies the logarithm. Taking out
+the low polynomials of position (least squares inside the brain) and dividing by what is left on average undoes both.
+Polynomials up to a degree are a space that rotations, mirrors and shifts map to itself, so equivariance stays.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from equivox.errors import ConfigError
+from equivox.nn.lowpass import apply_bands
+from equivox.nn.masked import masked_mean
+
+FLOOR = 0.03
+"""Added to intensities (95th percentile of the brain = 1) before the logarithm: what noise makes of nothing."""
+REWEIGHTED = 2
+"""Times the fit is repeated with weights that let outliers (fluid, vessels) count less."""
+SQUASH = 3.0
+"""Contrast beyond so many mean deviations is bent towards a limit."""
+
+
+class BrainContrast(nn.Module):
+    """Log intensity without its polynomial trend, over its mean absolute size inside the mask.
+
+    Parameters
+    ----------
+    degree
+        Of the polynomials that are taken out; 0 removes a factor only, -1 leaves the input as it is.
+    smoothing
+        Taps of a binomial low-pass before the logarithm, odd; 1 for none.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range.
+    """
+
+    def __init__(self, degree: int = 2, *, smoothing: int = 3) -> None:
+        super().__init__()
+        if not -1 <= degree <= 4 or smoothing < 1 or smoothing % 2 == 0:
+            raise ConfigError(f"a trend has degree -1 to 4 and smoothing odd taps; got {degree} and {smoothing}.")
+        self.degree, self.smoothing = degree, smoothing
+
+    def forward(
+        self, volume: Float[Tensor, "batch 1 x y z"], mask: Float[Tensor, "batch 1 x y z"]
+    ) -> Float[Tensor, "batch 1 x y z"]:
+        """Contrast inside the mask, 0 outside; of mean absolute value about 1 before it is bent."""
+        if self.degree < 0:
+            return volume * mask
+        with torch.autocast(volume.device.type, enabled=False):
+            return self._contrast(volume.to(mask.dtype), mask)
+
+    def _contrast(self, volume: Tensor, mask: Tensor) -> Tensor:
+        smooth = self._smooth(volume * mask) / self._smooth(mask).clamp_min(1e-3)
+        level = torch.log(smooth.clamp_min(0.0) + FLOOR)
+        basis = _polynomials(volume.shape[2], self.degree).to(level)
+        weight = mask
+        residual = level
+        size = mask.new_ones(())
+        for repeat in range(REWEIGHTED + 1):
+            residual = level - fitted_trend(level, weight, basis)
+            size = masked_mean(residual.abs(), mask)[:, :, None, None, None].clamp_min(1e-6)
+            if repeat < REWEIGHTED:
+                weight = mask / (1.0 + (residual / size).square())
+        scaled = residual / size
+        return SQUASH * torch.tanh(scaled / SQUASH) * mask
+
+    def _smooth(self, field: Tensor) -> Tensor:
+        """Binomial low-pass along every axis, zeros outside."""
+        if self.smoothing == 1:
+            return field
+        band = _binomial_band(field.shape[2], self.smoothing).to(field)
+        return apply_bands(field, [band, band, band])
+
+    def extra_repr(self) -> str:
+        """Degree and smoothing."""
+        return f"degree={self.degree}, smoothing={self.smoothing}"
+
+
+def fitted_trend(
+    field: Float[Tensor, "batch 1 x y z"], weight: Float[Tensor, "batch 1 x y z"], basis: Float[Tensor, "term xyz"]
+) -> Float[Tensor, "batch 1 x y z"]:
+    """The combination of ``basis`` nearest to ``field`` in the weighted mean square; sums in float64."""
+    work = torch.float32 if field.device.type == "mps" else torch.float64
+    terms = basis.to(work)
+    weighted = weight.flatten(1).to(work)[:, None] * terms
+    gram = torch.matmul(weighted, terms.mT)
+    moment = torch.matmul(weighted, field.flatten(1).to(work)[:, :, None])
+    coefficients = solve_positive(gram, moment)
+    return torch.matmul(coefficients.mT.to(field.dtype), basis).view(field.shape)
+
+
+def solve_positive(
+    matrix: Float[Tensor, "batch term term"], vector: Float[Tensor, "batch term 1"]
+) -> Float[Tensor, "batch term 1"]:
+    """Solve symmetric positive systems by elimination without pivots, in operations that every exporter knows."""
+    count = matrix.shape[1]
+    ridge = matrix.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * 1e-9 + 1e-12
+    identity = torch.eye(count, dtype=matrix.dtype, device=matrix.device)
+    table = torch.cat([matrix + ridge * identity, vector], dim=2)
+    for pivot in range(count):
+        row = table[:, pivot : pivot + 1] / table[:, pivot : pivot + 1, pivot : pivot + 1]
+        others = 1.0 - identity[:, pivot : pivot + 1]
+        factor = table[:, :, pivot : pivot + 1] * others
+        table = table * others + row * (1.0 - others) - factor * row
+    return table[:, :, count:]
+
+
+@lru_cache(maxsize=8)
+def _polynomials(side: int, degree: int) -> Tensor:
+    """Monomials up to ``degree`` of coordinates that are +-1 at the faces; (terms, voxels), not to be written to."""
+    with torch.inference_mode(False):
+        axis = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2) / (side / 2)
+        x, y, z = (c.flatten() for c in torch.meshgrid(axis, axis, axis, indexing="ij"))
+        powers = [p for p in itertools.product(range(degree + 1), repeat=3) if sum(p) <= degree]
+        return torch.stack([x**a * y**b * z**c for a, b, c in powers]).float()
+
+
+@lru_cache(maxsize=8)
+def _binomial_band(side: int, taps: int) -> Tensor:
+    """Rows of binomial weights about every voxel."""
+    with torch.inference_mode(False):
+        offset = torch.arange(side)[None, :] - torch.arange(side)[:, None] + taps // 2
+        weights = torch.tensor([math.comb(taps - 1, index) / 2 ** (taps - 1) for index in range(taps)])
+        inside = (offset >= 0) & (offset < taps)
+        return torch.where(inside, weights[offset.clamp(0, taps - 1)], torch.zeros(()))
