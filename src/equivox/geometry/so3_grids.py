@@ -199,6 +199,10 @@ class RotationGrid:
         members = self._with_symmetry()
         return cKDTree(torch.cat([members, -members]).numpy())
 
+    def __deepcopy__(self, memo: dict[int, object]) -> RotationGrid:
+        """Itself: a grid never changes, and what is computed for it is kept by identity."""
+        return self
+
     def __repr__(self) -> str:
         """Name and size."""
         return f"RotationGrid({self.name!r}, rotations={len(self)})"

@@ -51,11 +51,7 @@ class ProjectedBlock(nn.Module):
         elif norm == "layer":
             self.norm = RotationLayerNorm2d(width)
         self.blur = BlurSubsample2d(blur) if blur else None
-
-    @property
-    def step(self) -> int:
-        """Subsampling, of the convolution or of the blur."""
-        return self.conv.stride * (self.blur.stride if self.blur is not None else 1)
+        self.step_px = conv.stride * (2 if blur else 1)
 
     def forward(
         self,
@@ -97,6 +93,13 @@ class ProjectedFeatures(nn.Module):
         ``"batch"`` (shared by all rotations), ``"layer"`` or ``"none"``.
     generator
         Source of the initial weights.
+
+    Attributes
+    ----------
+    step_px
+        Pixels of the image between neighbouring features.
+    receptive_field_px
+        Side of the part of the image that one feature sees.
     """
 
     def __init__(
@@ -135,16 +138,7 @@ class ProjectedFeatures(nn.Module):
             before = width
         self.blocks = nn.ModuleList(blocks)
         self.channels_out = before
-
-    @property
-    def step_px(self) -> int:
-        """Pixels of the image between neighbouring features."""
-        return geometry_of(self.blocks)[0]
-
-    @property
-    def receptive_field_px(self) -> int:
-        """Side of the part of the image that one feature sees."""
-        return geometry_of(self.blocks)[1]
+        self.step_px, self.receptive_field_px = geometry_of(self.blocks)
 
     def set_grid(self, grid: RotationGrid | str) -> None:
         """Take other rotations, after training too; norms keep their statistics."""
@@ -169,7 +163,7 @@ class ProjectedFeatures(nn.Module):
         for block in self.blocks:
             assert isinstance(block, ProjectedBlock)
             image = block(image, rotations, dilation, dense)
-            dilation *= block.step if dense else 1
+            dilation *= block.step_px if dense else 1
         return image
 
 
@@ -195,6 +189,13 @@ class ProjectedClassifier(nn.Module):
         Make it a parameter.
     generator
         Source of the initial weights.
+
+    Attributes
+    ----------
+    step_px
+        Pixels of the image between neighbouring scores.
+    receptive_field_px
+        Side of the crop that gives one score.
     """
 
     def __init__(
@@ -230,6 +231,7 @@ class ProjectedClassifier(nn.Module):
             self.features.channels_out, classes, kernel_sizes[-1], self.features.grid, lifting=not channels,
             weight=weight, richness=richness, padding="valid", bias=bias, generator=generator,
         )  # fmt: skip
+        self.step_px, self.receptive_field_px = geometry_of([*self.features.blocks, self.head])
         with torch.no_grad():  # undecided at the start, however many features add up
             self.head.weight.mul_(HEAD_GAIN)
         self.aggregation: Aggregation = aggregation
@@ -244,16 +246,6 @@ class ProjectedClassifier(nn.Module):
     def grid(self) -> RotationGrid:
         """The sampled rotations."""
         return self.features.grid
-
-    @property
-    def step_px(self) -> int:
-        """Pixels of the image between neighbouring scores."""
-        return self.features.step_px
-
-    @property
-    def receptive_field_px(self) -> int:
-        """Side of the crop that gives one score."""
-        return geometry_of([*self.features.blocks, self.head])[1]
 
     def set_grid(self, grid: RotationGrid | str) -> None:
         """Take other rotations, after training too; the effective count stays."""

@@ -29,12 +29,17 @@ from equivox.nn.plain import (
     Bands,
     ChannelMixing,
     GroupedConv3d,
+    MatrixOverRotations,
     PlainGate,
     SampleNorm,
     WindowedMaximum,
 )
 from equivox.nn.pool import AveragePool3d, NormMaxPool3d
+from equivox.nn.projected_conv2d import ProjectedConv2d
 from equivox.nn.residual import GatedConv3d, PaddedBatchNorm
+from equivox.nn.rotation_norm import RotationBatchNorm2d
+
+PlainConv = nn.Conv2d | nn.Conv3d
 
 
 def fold(network: nn.Module) -> nn.Module:
@@ -109,7 +114,7 @@ def _fuse(before: nn.Module, after: nn.Module) -> nn.Module | None:
         return fuse_conv_bn_eval(before, after)
     if not isinstance(after, Affine) or after.padding:
         return None
-    if isinstance(before, nn.Conv3d):
+    if isinstance(before, nn.Conv2d | nn.Conv3d):
         return _scaled(before, after.scale, after.shift)
     if isinstance(before, GroupedConv3d) and _all_written(before):
         for convolution, written in zip(before.convolutions, before.written, strict=True):
@@ -120,9 +125,9 @@ def _fuse(before: nn.Module, after: nn.Module) -> nn.Module | None:
     return None
 
 
-def _scaled(convolution: nn.Conv3d, scale: Tensor, shift: Tensor) -> nn.Conv3d:
+def _scaled(convolution: PlainConv, scale: Tensor, shift: Tensor) -> PlainConv:
     """In place: ``scale * convolution(x) + shift``."""
-    convolution.weight.mul_(scale[:, None, None, None, None])
+    convolution.weight.mul_(scale.reshape(-1, *(1,) * (convolution.weight.ndim - 1)))
     bias = shift.clone() if convolution.bias is None else convolution.bias * scale + shift
     convolution.bias = nn.Parameter(bias)
     return convolution
@@ -160,6 +165,18 @@ def _(module: SteerableConv3d) -> nn.Module:
         return convolutions[0]
     read, written = module.channels_of_groups()
     return GroupedConv3d(convolutions, read, written, module.irreps_out.dimension)
+
+
+@_plain.register
+def _(module: ProjectedConv2d) -> nn.Module:
+    mixing, module.mixing = module.mixing, None
+    convolution = module.fold()
+    return convolution if mixing is None else nn.Sequential(convolution, MatrixOverRotations(mixing.matrix()))
+
+
+@_plain.register
+def _(module: RotationBatchNorm2d) -> nn.Module:
+    return Affine(*module.affine_map())
 
 
 @_plain.register

@@ -61,6 +61,21 @@ class Affine(nn.Module):
         return torch.addcmul(self.shift[axes], field, self.scale[axes])
 
 
+class MatrixOverRotations(nn.Module):
+    """Mix the rotations of a map with channels ``r * C + c`` by one matrix, all channels alike."""
+
+    matrix: Tensor
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("matrix", matrix)
+
+    def forward(self, field: Tensor) -> Tensor:
+        """Apply."""
+        by_rotation = field.unflatten(1, (self.matrix.shape[0], -1))
+        return torch.einsum("rs,bscyx->brcyx", self.matrix.to(field), by_rotation).flatten(1, 2)
+
+
 class SampleNorm(nn.Module):
     """Instance and group norm: moments of each sample by two matrices over channels.
 

@@ -159,6 +159,9 @@ def _probe(architecture: str, fields: dict[str, Any], module: nn.Module) -> _Pro
     channels = int(getattr(module, "channels_in", fields.get("channels_in", default)))
     if architecture == "equivariant_unet":
         channels = Irreps(module.irreps_in).dimension
+    if architecture.startswith("projected"):
+        side = int(getattr(module, "receptive_field_px", 45))
+        return _Probe(((2, channels, side, side), (3, channels, side, side)), 1, (0,))
     divisor = int(getattr(module, "divisor", 1))
     spatial = (0, 2, 3, 4)
     if architecture in ("unet", "finder"):
