@@ -10,7 +10,6 @@ from difflib import get_close_matches
 from torch import nn
 
 from equivox.errors import ConfigError, ModelFolderError
-from equivox.nets.brain_encoders import ENCODERS
 from equivox.nets.classifiers import CLASSIFIERS
 
 ARCHITECTURES: Mapping[str, str] = {
@@ -24,7 +23,6 @@ ARCHITECTURES: Mapping[str, str] = {
     "projected_plain": "equivox.nets.projected_baselines:PlainClassifier",
     "projected_residual": "equivox.nets.projected_baselines:ResidualClassifier",
     **CLASSIFIERS,
-    **ENCODERS,
 }
 """Name in ``config.json`` -> module and class. The class's parameters are the fields that the file may hold."""
 
