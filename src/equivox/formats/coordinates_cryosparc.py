@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
 
 from equivox.errors import InputError
 from equivox.formats.coordinates import Coordinates
@@ -48,7 +47,7 @@ def read_cs_coordinates(path: Path, passthrough: Sequence[Path | str] = ()) -> C
 
 def cs_table(
     coordinates: Coordinates, shapes: Mapping[str, tuple[int, int]], pixel_sizes: Mapping[str, float] | None = None
-) -> Shaped[np.ndarray, " pick"]:
+) -> np.ndarray:
     """A table of picks as cryoSPARC's import of particles takes it.
 
     Parameters

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 
 from equivox.errors import InputError
 from equivox.formats.archives import require_file
@@ -16,7 +15,7 @@ from equivox.formats.atomic import atomic_path
 MAGIC = b"\x93NUMPY"
 
 
-def read_cs(path: Path | str, *, passthrough: Sequence[Path | str] = ()) -> Shaped[np.ndarray, " row"]:
+def read_cs(path: Path | str, *, passthrough: Sequence[Path | str] = ()) -> np.ndarray:
     """Read a ``.cs`` table, with the columns of its passthrough files joined over ``uid``.
 
     Parameters
@@ -44,18 +43,18 @@ def is_cs(path: Path | str) -> bool:
         return file.read(6) == MAGIC
 
 
-def write_cs(path: Path | str, table: Shaped[np.ndarray, " row"]) -> None:
+def write_cs(path: Path | str, table: np.ndarray) -> None:
     """Write a structured array as a ``.cs`` file, whole or not at all."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array(file, np.ascontiguousarray(table), version=(1, 0), allow_pickle=False)
 
 
-def fields_of(table: Shaped[np.ndarray, " row"]) -> tuple[str, ...]:
+def fields_of(table: np.ndarray) -> tuple[str, ...]:
     """Names of the columns."""
     return tuple(table.dtype.names or ())
 
 
-def texts_of(column: Shaped[np.ndarray, " row"]) -> list[str]:
+def texts_of(column: np.ndarray) -> list[str]:
     """A column of bytes as text; a leading ``>`` (cryoSPARC's mark of a path in its project) is left out."""
     texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in column.tolist()]
     return [text.removeprefix(">") for text in texts]
@@ -67,9 +66,7 @@ def _read_one(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
         with path.open("rb") as file:
             magic = file.read(6)
             if magic != MAGIC:
-                raise InputError(
-                    f"{path} is no cryoSPARC table (its first bytes are {magic!r}); give a .cs file."
-                )
+                raise InputError(f"{path} is no cryoSPARC table (its first bytes are {magic!r}); give a .cs file.")
             file.seek(0)
             table = np.load(file, allow_pickle=False)
     except (OSError, EOFError, ValueError, SyntaxError, TypeError) as error:

@@ -55,6 +55,8 @@ class Particles:
         As RELION counts them, from 1.
     score
         Figure of merit of the pick.
+    image_size_px
+        Edge of the particle's image.
     star, table
         The file as it was read, with every column.
     """
@@ -82,6 +84,7 @@ class Particles:
     half_set: Int64[np.ndarray, " particle"] | None = None
     class_number: Int64[np.ndarray, " particle"] | None = None
     score: Numbers | None = None
+    image_size_px: Int64[np.ndarray, " particle"] | None = None
     star: Star | None = None
     table: np.ndarray[Any, np.dtype[Any]] | None = None
     warnings: tuple[str, ...] = ()
@@ -150,7 +153,19 @@ PER_PARTICLE = (
     "image_path", "image_index", "micrograph", "x_px", "y_px", "rotations", "origin_angstrom", "pixel_size_angstrom",
     "micrograph_pixel_size_angstrom", "voltage_kv", "cs_mm", "amplitude_contrast", "defocus_u_angstrom",
     "defocus_v_angstrom", "defocus_angle_deg", "phase_shift_deg", "optics_group", "half_set", "class_number", "score",
+    "image_size_px",
 )  # fmt: skip
+
+
+TRANSLATED = {
+    "rlnImageName", "rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnAngleRot", "rlnAngleTilt",
+    "rlnAnglePsi", "rlnOriginX", "rlnOriginY", "rlnOriginXAngst", "rlnOriginYAngst", "rlnDefocusU", "rlnDefocusV",
+    "rlnDefocusAngle", "rlnPhaseShift", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast",
+    "rlnMagnification", "rlnDetectorPixelSize", "rlnPixelSize", "rlnImagePixelSize", "rlnImageSize",
+    "rlnImageDimensionality", "rlnOpticsGroup", "rlnOpticsGroupName", "rlnMicrographPixelSize",
+    "rlnMicrographOriginalPixelSize", "rlnClassNumber", "rlnRandomSubset", "rlnAutopickFigureOfMerit",
+}  # fmt: skip
+"""Labels whose content is a field of :class:`Particles`."""
 
 
 def read_particles(

@@ -29,7 +29,7 @@ def read_cryosparc_particles(
     if not any(name.startswith(("blob/", "location/", "alignments")) for name in names):
         raise InputError(f"{path} holds no particles; its columns are {', '.join(names[:8])}.")
 
-    def numbers(name: str, *, scale: float = 1.0) -> Numbers | None:
+    def numbers(name: str, *, scale: float = 1.0) -> np.ndarray | None:
         if name not in names:
             return None
         values = table[name].astype(np.float64)
@@ -63,7 +63,8 @@ def read_cryosparc_particles(
         numbers("ctf/amp_contrast"), numbers("ctf/df1_A"), numbers("ctf/df2_A"),
         numbers("ctf/df_angle_rad", scale=180.0 / np.pi), numbers("ctf/phase_shift_rad", scale=180.0 / np.pi),
         integers("ctf/exp_group_id"), integers("alignments3D/split", first=1),
-        integers("alignments3D/class", first=1), numbers("pick_stats/ncc_score"), None, table,
+        integers("alignments3D/class", first=1), numbers("pick_stats/ncc_score"),
+        table["blob/shape"][:, 1].astype(np.int64) if "blob/shape" in names else None, None, table,
     )  # fmt: skip
 
 

@@ -55,13 +55,14 @@ def read_relion_particles(path: Path, pixel_size_angstrom: float | None = None) 
     images, indices = _images(block)
     half = block.integers("rlnRandomSubset") if block.has("rlnRandomSubset") else None
     classes = block.integers("rlnClassNumber") if block.has("rlnClassNumber") else None
+    size = value("rlnImageSize")
     return Particles(
         path, _layout(star, optics), count, images, indices,
         tuple(block.texts("rlnMicrographName")) if block.has("rlnMicrographName") else None,
         value("rlnCoordinateX"), value("rlnCoordinateY"), _rotations(block), _origins(block, pixel), pixel,
         micrograph_pixel, value("rlnVoltage"), value("rlnSphericalAberration"), value("rlnAmplitudeContrast"),
         value("rlnDefocusU"), value("rlnDefocusV"), value("rlnDefocusAngle"), value("rlnPhaseShift"), groups, half,
-        classes, value("rlnAutopickFigureOfMerit"), star,
+        classes, value("rlnAutopickFigureOfMerit"), None if size is None else size.astype(np.int64), star,
     )  # fmt: skip
 
 

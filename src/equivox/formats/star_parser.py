@@ -125,7 +125,7 @@ def _row(path: Path, block: _Open | None, lines: list[str], number: int, words: 
         raise InputError(f"{path}, line {number}: {words[0]!r} stands outside a loop_; it is no STAR file or damaged.")
     if not block.labels:
         raise InputError(f"{path}, line {number}: a row before the labels of the loop_ in data_{block.name}.")
-    if words[0].startswith("_") and len(words) != len(block.labels):
+    if words[0].startswith(("_rln", "_cryolo")) or (words[0].startswith("_") and len(words) != len(block.labels)):
         raise InputError(f"{path}, line {number}: the label {words[0]} follows rows; a new table needs its own data_.")
     if len(words) != len(block.labels):
         cut = number == len(lines) and not lines[-1].endswith("\n")
