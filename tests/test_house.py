@@ -31,6 +31,7 @@ OWN_PROCESSES = {"equivox/run/items.py", "equivox/run/processes.py", "equivox/ru
 TRAINING = {
     "equivox/run/training.py",
     "equivox/tasks/pose/train_courses.py",
+    "equivox/tasks/pick/train_course.py",
     "equivox/tasks/shapes/train_course.py",
 }
 """A training command owns its process; Lightning's dropout and torch's default initialisation know no generator."""

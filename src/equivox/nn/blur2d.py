@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 import torch.nn.functional as functional
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -34,14 +37,18 @@ class BlurSubsample2d(nn.Module):
         if taps < 3 or taps % 2 == 0:
             raise ConfigError(f"a binomial blur needs an odd number of taps, at least 3; got {taps}.")
         self.taps, self.stride = taps, stride
+        line = torch.tensor([float(math.comb(taps - 1, place)) for place in range(taps)], dtype=torch.float64)
+        plane = line[:, None] * line[None, :] / 4.0 ** (taps - 1)
+        self.register_buffer("weights", plane[None, None], persistent=False)
 
     def forward(
         self, field: Float[Tensor, "batch channel y x"], *, stride: int | None = None
     ) -> Float[Tensor, "batch channel y_out x_out"]:
         """Filter and subsample; ``stride`` in place of the layer's own."""
-        for _ in range(self.taps - 2):  # means of two neighbours, repeated, are the binomial weights
-            field = functional.avg_pool2d(field, 2, stride=1)
-        return functional.avg_pool2d(field, 2, stride=self.stride if stride is None else stride)
+        assert isinstance(self.weights, torch.Tensor)
+        channels = field.shape[1]
+        weights = self.weights.to(field).expand(channels, -1, -1, -1)
+        return functional.conv2d(field, weights, stride=self.stride if stride is None else stride, groups=channels)
 
     def extra_repr(self) -> str:
         """Taps and stride."""

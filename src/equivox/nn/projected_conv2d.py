@@ -14,6 +14,7 @@ from equivox.errors import ConfigError
 from equivox.geometry.so3_grids import RotationGrid, rotation_grid
 from equivox.kernels.projected import Richness, ball_basis, ball_matrix, planar_profiles, profile_mixing
 from equivox.kernels.projected_cube import TRILINEAR_LOSS, cube_filters, square_filters, square_variance
+from equivox.nn.grouped_conv2d import grouped_conv2d
 from equivox.nn.rotation_mixing import RotationMixing
 
 WeightKind = Literal["ball", "cube", "cube_padded", "square"]
@@ -207,9 +208,8 @@ class ProjectedConv2d(nn.Module):
             filters = self._current()
             if rotations is not None:
                 filters = filters[rotations.start * self.channels_out : rotations.stop * self.channels_out]
-            result = functional.conv2d(
-                field, filters, bias, stride, self.padding, dilation, groups=1 if self.lifting else count
-            )
+            groups = 1 if self.lifting else count
+            result = grouped_conv2d(field, filters, bias, stride, int(self.padding), dilation, groups)
         if self.mixing is None:
             return result
         if rotations is not None:
