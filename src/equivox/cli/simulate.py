@@ -23,3 +23,15 @@ app.command(
         "equivox simulate head --out still --count 20 --no-motion --seed 7 --json"
     ),
 )
+app.command(
+    "equivox.cli.simulate_motion:motion",
+    name="motion",
+    help=(
+        "Steer slices through a moving head by navigators, and see what of the head they cover.\n\n"
+        "Before every slice a coarse navigator is taken; the pose found in it says where the slice shall lie a moment "
+        "later. Compared are the true pose, the model, the landmark rule, and no correction. Writes trajectory.csv, "
+        "slices.csv, coverage.csv, slices/, coverage/ (maps on the scan's grid), report.html and run.json.\n\n"
+        "For example:\n\nequivox simulate motion scan.nii.gz labels.nii.gz --pose poses.csv --out motion\n\n"
+        "equivox simulate motion scan.nii.gz labels.nii.gz --pose pose.json --methods truth blind --out quick --seed 3"
+    ),
+)
