@@ -38,8 +38,8 @@ def read_trajectories(path: Path | str) -> dict[str, Trajectory]:
         numbers = [row.number(name) for name in ("t", "tx", "ty", "tz", *turn)]
         rows.setdefault(row.text("sample"), []).append(numbers)
     found = {}
-    for sample, numbers in rows.items():
-        table = torch.tensor(numbers, dtype=torch.float64)
+    for sample, listed in rows.items():
+        table = torch.tensor(listed, dtype=torch.float64)
         angles = torch.deg2rad(table[:, 4:])
         rotations = rotation_from_euler_xyz(angles) if turn is EULER else rotation_from_vector(angles)
         try:
