@@ -81,7 +81,7 @@ def ball_basis(size: int, richness: Richness = "exact") -> BallBasis:
         Odd, 3 or more. Sizes 5, 7, 9, 11 have 5, 14, 46, 95 functions.
     richness
         ``"exact"``: as many angular degrees as stay within 1 % of equivariance up to a quarter of the sampling rate;
-        ``"rich"``: more of them and a sharper edge, for 2 to 4 %.
+        ``"rich"``: more of them and a sharper edge, for 2 to 5 %.
 
     Raises
     ------
@@ -165,9 +165,16 @@ def planar_profiles(basis: BallBasis) -> Tensor:
 
 @lru_cache(maxsize=32)
 def profile_mixing(basis: BallBasis, grid: RotationGrid) -> Tensor:
-    """How weights mix the planar profiles into filters, (rotation, profile, function): rows of Wigner matrices."""
-    turn = POLAR_Z @ grid.matrices.mT @ POLAR_Z.mT
-    full = torch.zeros(len(grid), basis.dimension, basis.dimension, dtype=torch.float64)
+    """:func:`mix_profiles` for a grid; callers must not write to it."""
+    return mix_profiles(basis, grid.matrices)
+
+
+def mix_profiles(
+    basis: BallBasis, matrices: Float[Tensor, "rotation 3 3"]
+) -> Float[Tensor, "rotation profile function"]:
+    """How weights mix the planar profiles into the filters of each rotation: rows of Wigner matrices."""
+    turn = POLAR_Z @ matrices.double().mT @ POLAR_Z.mT
+    full = torch.zeros(len(matrices), basis.dimension, basis.dimension, dtype=torch.float64)
     for (_, degree), part in zip(basis.blocks, basis.slices(), strict=True):
         full[:, part, part] = wigner_matrix(degree, turn).mT  # Y(R^T p) = D(R^T) Y(p), per function a row of D
     return full[:, _visible(basis)]
