@@ -42,6 +42,12 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
         "Which class a shape, a protein domain or a residue belongs to, however it is turned.",
     ),
     (
+        "encode",
+        "equivox.cli.encode:app",
+        WORK,
+        "Brain MRI as vectors that turn with the head and numbers that do not.",
+    ),
+    (
         "simulate",
         "equivox.cli.simulate:app",
         WORK,

@@ -15,6 +15,8 @@ from equivox.weights.folder import ModelFolder, find_model
 TASKS: Mapping[str, str] = {
     "pose": "equivox.tasks.pose.model:open_pose_model",
     "shapes": "equivox.tasks.shapes.classifier:open_shape_model",
+    "orient": "equivox.tasks.orient.model:open_orient_model",
+    "encode": "equivox.tasks.encode.model:open_encode_model",
 }
 """``task`` in ``config.json`` -> function that builds the model of a folder."""
 
@@ -57,7 +59,8 @@ def load_model(
     Returns
     -------
     For the task ``pose`` a :class:`equivox.tasks.pose.model.PoseModel`, for ``shapes`` a
-    :class:`equivox.tasks.shapes.classifier.ShapeModel`.
+    :class:`equivox.tasks.shapes.classifier.ShapeModel`, for ``encode`` an
+    :class:`equivox.tasks.encode.model.EncodeModel`.
 
     Raises
     ------

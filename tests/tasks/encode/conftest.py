@@ -6,6 +6,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
+
+from equivox.nets.brain_encoder import BrainEncoder
+from equivox.weights.folder import write_model_folder
 
 
 def _brain_values(shape: tuple[int, int, int] = (44, 52, 44), step_mm: float = 4.0, seed: int = 0) -> np.ndarray:
@@ -46,3 +50,15 @@ def brain_values() -> Callable[..., np.ndarray]:
 def save() -> Callable[..., Path]:
     """``save(path, values, affine)``: write NIfTI, 4 mm RAS by default; returns the path."""
     return _save
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained encoder of 16 voxels a side as a model folder."""
+    network = BrainEncoder(16, 13.2, generator=torch.Generator().manual_seed(0))
+    fields = {"architecture": "brain_encoder", "side": 16, "voxel_size_mm": 13.2}
+    return write_model_folder(
+        tmp_path_factory.mktemp("models") / "tiny-encoder", name="tiny-encoder", task="encode", behaviour="equivox",
+        networks={"encoder": fields}, weights={"encoder": network.state_dict()}, card="card", certificate={},
+        license_text="none",
+    ).path  # fmt: skip
