@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from torch import nn
 
 from equivox.errors import ConfigError, ModelFolderError
+from equivox.nets.brain_encoders import ENCODERS
 from equivox.nets.classifiers import CLASSIFIERS
 
 ARCHITECTURES: Mapping[str, str] = {
@@ -22,7 +23,9 @@ ARCHITECTURES: Mapping[str, str] = {
     "projected_linear": "equivox.nets.projected_baselines:LinearClassifier",
     "projected_plain": "equivox.nets.projected_baselines:PlainClassifier",
     "projected_residual": "equivox.nets.projected_baselines:ResidualClassifier",
+    "orientation": "equivox.nets.orientation:OrientationNet",
     **CLASSIFIERS,
+    **ENCODERS,
 }
 """Name in ``config.json`` -> module and class. The class's parameters are the fields that the file may hold."""
 

@@ -1,0 +1,1 @@
+"""Orientations of particles from single projections: train, predict, evaluate."""
