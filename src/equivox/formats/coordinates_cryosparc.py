@@ -41,7 +41,11 @@ def read_cs_coordinates(path: Path, passthrough: Sequence[Path | str] = ()) -> C
     if score is not None and not np.isfinite(score).all():
         raise InputError(f"{path}: {scored} holds NaN or infinite numbers; remove those rows.")
     names = tuple(texts_of(table["location/micrograph_path"]))
-    columns = {"uid": tuple(str(uid) for uid in table["uid"].tolist())}
+    columns = {
+        "uid": tuple(str(uid) for uid in table["uid"].tolist()),
+        "width_px": tuple(str(int(columns)) for columns in shape[:, 1].tolist()),
+        "height_px": tuple(str(int(rows)) for rows in shape[:, 0].tolist()),
+    }
     return Coordinates(path, "cs", names, x, y, score, None, None, columns)
 
 

@@ -13,10 +13,18 @@ from equivox.errors import ConfigError, InputError
 from equivox.formats.atomic import write_text
 from equivox.formats.coordinates import CoordinateFormat, Coordinates
 from equivox.formats.coordinates_cryosparc import cs_table
-from equivox.formats.coordinates_star import UNSET
+from equivox.formats.coordinates_star import UNSET, picks_below_job
 from equivox.formats.cryosparc import write_cs
 from equivox.formats.micrograph_names import micrograph_stem
-from equivox.formats.relion_job import COMMENTS, LARGEST_MERIT, RelionVersion, write_picks
+from equivox.formats.relion_job import (
+    COMMENTS,
+    LARGEST_MERIT,
+    LIST_NAME,
+    MICROGRAPHS_NAME,
+    SUFFIX_NAME,
+    RelionVersion,
+    write_picks,
+)
 from equivox.formats.star import make_block, make_pairs, write_star
 
 FOLDER_FORMATS: tuple[CoordinateFormat, ...] = ("relion", "box", "cbox")
@@ -44,6 +52,18 @@ def format_for(out: Path, to: CoordinateFormat | None) -> CoordinateFormat:
             f"{out} does not say the format by its ending; add --to topaz, csv, star, relion, box, cbox or cs."
         )
     return found
+
+
+def planned_files(out: Path | str, coordinates: Coordinates, to: CoordinateFormat) -> list[Path]:
+    """The files that :func:`write_coordinates` is going to write."""
+    out = Path(out)
+    names = coordinates.by_micrograph()
+    if to == "relion":
+        picks = [out / picks_below_job(name) for name in names]
+        return [out / LIST_NAME, out / SUFFIX_NAME, out / MICROGRAPHS_NAME, *picks]
+    if to in ("box", "cbox") and out.suffix.lower() != f".{to}":
+        return [out / f"{micrograph_stem(name)}.{to}" for name in names]
+    return [out]
 
 
 def write_coordinates(

@@ -57,6 +57,8 @@ class Particles:
         Figure of merit of the pick.
     image_size_px
         Edge of the particle's image.
+    micrograph_shape
+        Rows and columns of the particle's micrograph.
     star, table
         The file as it was read, with every column.
     """
@@ -85,6 +87,7 @@ class Particles:
     class_number: Int64[np.ndarray, " particle"] | None = None
     score: Numbers | None = None
     image_size_px: Int64[np.ndarray, " particle"] | None = None
+    micrograph_shape: Int64[np.ndarray, "particle 2"] | None = None
     star: Star | None = None
     table: np.ndarray[Any, np.dtype[Any]] | None = None
     warnings: tuple[str, ...] = ()
@@ -148,12 +151,19 @@ class Particles:
         origin = self.origin_angstrom if origin_angstrom is None else origin_angstrom
         return replace(self, rotations=rotations, origin_angstrom=origin)
 
+    def with_coordinates(
+        self, x_px: Numbers, y_px: Numbers, micrograph_shape: Int64[np.ndarray, "particle 2"] | None = None
+    ) -> Particles:
+        """The same particles at other places (on micrographs of another size, if given)."""
+        shape = self.micrograph_shape if micrograph_shape is None else micrograph_shape
+        return replace(self, x_px=x_px, y_px=y_px, micrograph_shape=shape)
+
 
 PER_PARTICLE = (
     "image_path", "image_index", "micrograph", "x_px", "y_px", "rotations", "origin_angstrom", "pixel_size_angstrom",
     "micrograph_pixel_size_angstrom", "voltage_kv", "cs_mm", "amplitude_contrast", "defocus_u_angstrom",
     "defocus_v_angstrom", "defocus_angle_deg", "phase_shift_deg", "optics_group", "half_set", "class_number", "score",
-    "image_size_px",
+    "image_size_px", "micrograph_shape",
 )  # fmt: skip
 
 

@@ -64,7 +64,8 @@ def read_cryosparc_particles(
         numbers("ctf/df_angle_rad", scale=180.0 / np.pi), numbers("ctf/phase_shift_rad", scale=180.0 / np.pi),
         integers("ctf/exp_group_id"), integers("alignments3D/split", first=1),
         integers("alignments3D/class", first=1), numbers("pick_stats/ncc_score"),
-        table["blob/shape"][:, 1].astype(np.int64) if "blob/shape" in names else None, None, table,
+        table["blob/shape"][:, 1].astype(np.int64) if "blob/shape" in names else None,
+        None if shape is None else shape.astype(np.int64), None, table,
     )  # fmt: skip
 
 

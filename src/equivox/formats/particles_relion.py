@@ -62,7 +62,8 @@ def read_relion_particles(path: Path, pixel_size_angstrom: float | None = None) 
         value("rlnCoordinateX"), value("rlnCoordinateY"), _rotations(block), _origins(block, pixel), pixel,
         micrograph_pixel, value("rlnVoltage"), value("rlnSphericalAberration"), value("rlnAmplitudeContrast"),
         value("rlnDefocusU"), value("rlnDefocusV"), value("rlnDefocusAngle"), value("rlnPhaseShift"), groups, half,
-        classes, value("rlnAutopickFigureOfMerit"), None if size is None else size.astype(np.int64), star,
+        classes, value("rlnAutopickFigureOfMerit"), None if size is None else size.astype(np.int64),
+        None, star,
     )  # fmt: skip
 
 

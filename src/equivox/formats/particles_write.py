@@ -91,13 +91,16 @@ def relion_blocks(particles: Particles, version: RelionVersion) -> tuple[list[St
 
 
 def _same_family(particles: Particles, star: Star, version: RelionVersion) -> list[StarBlock]:
-    """The file as it was, with poses and origins replaced where they changed and the version's number set."""
+    """The file as it was, with poses, origins and places replaced where they changed and the version's number set."""
     block = particle_block(star)
     changes: Columns = {}
     if particles.rotations is not None:
         changes |= _changed(block, _angles(particles))
     if particles.origin_angstrom is not None:
         changes |= _changed(block, _origins_px(particles) if version == "3.0" else _origins_angstrom(particles))
+    if particles.x_px is not None and particles.y_px is not None:
+        places: Columns = {"rlnCoordinateX": particles.x_px.tolist(), "rlnCoordinateY": particles.y_px.tolist()}
+        changes |= _changed(block, places)
     if changes:
         star = star.with_block(block.with_columns(changes))
     number = COMMENTS[version]

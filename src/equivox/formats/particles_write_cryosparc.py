@@ -68,6 +68,9 @@ def _locations(
     """Add the centres as fractions of the micrographs' sizes; a sentence if those are not known."""
     if particles.x_px is None or particles.y_px is None:
         return []
+    if particles.micrograph_shape is not None:
+        kinds |= _fractions(particles.x_px, particles.y_px, particles.micrograph_shape.astype(np.float64))
+        return []
     unknown = next((name for name in names if name not in shapes), None)
     if unknown is not None:
         return [
@@ -75,10 +78,17 @@ def _locations(
             f"{unknown} is not known; give the micrographs."
         ]
     sizes = np.array([shapes[name] for name in names], dtype=np.float64).reshape(-1, 2)
-    kinds["location/micrograph_shape"] = ("<u4", (2,), sizes)
-    kinds["location/center_x_frac"] = ("<f4", (), particles.x_px / sizes[:, 1])
-    kinds["location/center_y_frac"] = ("<f4", (), particles.y_px / sizes[:, 0])
+    kinds |= _fractions(particles.x_px, particles.y_px, sizes)
     return []
+
+
+def _fractions(x_px: np.ndarray, y_px: np.ndarray, sizes: np.ndarray) -> dict[str, Field]:
+    """CryoSPARC's columns of a place; ``sizes`` are rows and columns."""
+    return {
+        "location/micrograph_shape": ("<u4", (2,), sizes),
+        "location/center_x_frac": ("<f4", (), x_px / sizes[:, 1]),
+        "location/center_y_frac": ("<f4", (), y_px / sizes[:, 0]),
+    }
 
 
 def _poses(particles: Particles) -> dict[str, Field]:
@@ -94,10 +104,12 @@ def _poses(particles: Particles) -> dict[str, Field]:
 
 
 def _changed_table(particles: Particles) -> np.ndarray:
-    """The table as it was read, with other poses and origins."""
+    """The table as it was read, with other poses, origins and places."""
     table = particles.table
     assert table is not None
     poses = _poses(particles)
+    if particles.x_px is not None and particles.y_px is not None and particles.micrograph_shape is not None:
+        poses |= _fractions(particles.x_px, particles.y_px, particles.micrograph_shape.astype(np.float64))
     added = [(name, kind, shape) for name, (kind, shape, _) in poses.items() if name not in fields_of(table)]
     described = [(name, table.dtype[name]) for name in fields_of(table)]
     changed = np.zeros(len(table), dtype=[*described, *added])
