@@ -55,6 +55,12 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
         "For example:\n\nequivox simulate head --out heads --count 20\n\nequivox simulate head --help",
     ),
     (
+        "orient",
+        "equivox.cli.orient:app",
+        WORK,
+        "Orientations of particles in cryo-EM from single projections, each with its confidence.",
+    ),
+    (
         "demo",
         "equivox.cli.demo:demo",
         WORK,
