@@ -23,12 +23,18 @@ FLOOR = 0.03
 """Added to intensities (95th percentile of the brain = 1) before the logarithm: what noise makes of nothing."""
 REWEIGHTED = 2
 """Times the fit is repeated with weights that let outliers (fluid, vessels) count less."""
-SQUASH = 3.0
-"""Contrast beyond so many mean deviations is bent towards a limit."""
+EDGE = 7
+"""Taps of the binomial that tells how far inside a voxel lies: tones fade to 1 over the outermost 3 to 4 mm."""
+RIM = 21
+"""Taps of the binomial that finds the rim of a brain: partial volume there says nothing of shading."""
+SPREAD = 0.3
+"""Mean deviation of the logarithm that every brain is given: tissues then are about as far apart as they are raw."""
+HIGHEST = 2.5
+"""Mean deviations above the trend beyond which brightness is cut (fat, vessels)."""
 
 
 class BrainContrast(nn.Module):
-    """Log intensity without its polynomial trend, over its mean absolute size inside the mask.
+    """Intensity without shading and at a fixed spread: ``exp(k r / mean|r|)``, ``r`` = log intensity minus its trend.
 
     Parameters
     ----------
@@ -43,7 +49,7 @@ class BrainContrast(nn.Module):
         If a number is out of range.
     """
 
-    def __init__(self, degree: int = 2, *, smoothing: int = 3) -> None:
+    def __init__(self, degree: int = 2, *, smoothing: int = 5) -> None:
         super().__init__()
         if not -1 <= degree <= 4 or smoothing < 1 or smoothing % 2 == 0:
             raise ConfigError(f"a trend has degree -1 to 4 and smoothing odd taps; got {degree} and {smoothing}.")
@@ -52,33 +58,28 @@ class BrainContrast(nn.Module):
     def forward(
         self, volume: Float[Tensor, "batch 1 x y z"], mask: Float[Tensor, "batch 1 x y z"]
     ) -> Float[Tensor, "batch 1 x y z"]:
-        """Contrast inside the mask, 0 outside; of mean absolute value about 1 before it is bent."""
+        """Contrast inside the mask, about 1 on average and at least 0; 0 outside."""
         if self.degree < 0:
             return volume * mask
         with torch.autocast(volume.device.type, enabled=False):
             return self._contrast(volume.to(mask.dtype), mask)
 
     def _contrast(self, volume: Tensor, mask: Tensor) -> Tensor:
-        smooth = self._smooth(volume * mask) / self._smooth(mask).clamp_min(1e-3)
+        smooth = _smoothed(volume, self.smoothing) / _smoothed(mask, self.smoothing).clamp_min(1e-3)
+        trusted = (2.0 * _smoothed(mask, RIM) - 1.0).clamp_min(0.0) * mask
         level = torch.log(smooth.clamp_min(0.0) + FLOOR)
         basis = _polynomials(volume.shape[2], self.degree).to(level)
-        weight = mask
+        weight = trusted
         residual = level
         size = mask.new_ones(())
         for repeat in range(REWEIGHTED + 1):
             residual = level - fitted_trend(level, weight, basis)
-            size = masked_mean(residual.abs(), mask)[:, :, None, None, None].clamp_min(1e-6)
+            size = masked_mean(residual.abs(), trusted)[:, :, None, None, None].clamp_min(1e-6)
             if repeat < REWEIGHTED:
-                weight = mask / (1.0 + (residual / size).square())
-        scaled = residual / size
-        return SQUASH * torch.tanh(scaled / SQUASH) * mask
-
-    def _smooth(self, field: Tensor) -> Tensor:
-        """Binomial low-pass along every axis, zeros outside."""
-        if self.smoothing == 1:
-            return field
-        band = _binomial_band(field.shape[2], self.smoothing).to(field)
-        return apply_bands(field, [band, band, band])
+                weight = trusted / (1.0 + (residual / size).square())
+        tone = torch.exp(SPREAD * (residual / size).clamp(max=HIGHEST))
+        depth = (2.0 * _smoothed(mask, EDGE) - 1.0).clamp(0.0, 0.5) * 2.0
+        return torch.lerp(torch.ones_like(tone), tone, depth) * mask
 
     def extra_repr(self) -> str:
         """Degree and smoothing."""
@@ -112,6 +113,13 @@ def solve_positive(
         factor = table[:, :, pivot : pivot + 1] * others
         table = table * others + row * (1.0 - others) - factor * row
     return table[:, :, count:]
+
+
+def _smoothed(field: Tensor, taps: int) -> Tensor:
+    """Binomial low-pass along every axis, zeros outside."""
+    if taps == 1:
+        return field
+    return apply_bands(field, [_binomial_band(side, taps).to(field) for side in field.shape[2:]])
 
 
 @lru_cache(maxsize=8)

@@ -119,7 +119,7 @@ class BrainEncoder(nn.Module):
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Per level the normalised field before the gate, the field after it, and the mask of that level."""
         inside = mask.to(self.ball.dtype) * self.ball
-        contrast = self.contrast(volume, inside)
+        contrast = self.contrast(volume * self.ball, inside)
         return self._levels(torch.cat([contrast, inside], dim=1), inside)
 
     def pooled(
@@ -128,7 +128,7 @@ class BrainEncoder(nn.Module):
         """What the head reads: polar vectors, axial vectors, statistics."""
         self._require_grid(volume)
         inside = mask.to(self.ball.dtype) * self.ball
-        contrast = self.contrast(volume, inside)
+        contrast = self.contrast(volume * self.ball, inside)
         found = self._levels(torch.cat([contrast, inside], dim=1), inside)
         landmarks, vectors, axial, statistics = [], [], [], []
         for number, (level, (scores, field, here)) in enumerate(zip(self.levels, found, strict=True)):

@@ -63,7 +63,7 @@ class TissueDepthHistogram(nn.Module):
     Parameters
     ----------
     contrasts
-        Bins of contrast between -``reach`` and ``reach``.
+        Bins of contrast between 0 and ``reach``.
     depths
         Bins of depth.
     depth_mm
@@ -73,7 +73,7 @@ class TissueDepthHistogram(nn.Module):
     """
 
     def __init__(
-        self, contrasts: int = 12, depths: int = 5, *, depth_mm: float = 15.0, voxel_size_mm: float, reach: float = 3.0
+        self, contrasts: int = 12, depths: int = 5, *, depth_mm: float = 15.0, voxel_size_mm: float, reach: float = 2.0
     ) -> None:
         super().__init__()
         self.contrasts, self.depths, self.reach = contrasts, depths, reach
@@ -94,7 +94,7 @@ class TissueDepthHistogram(nn.Module):
     ) -> Float[Tensor, "batch bin"]:
         """Shares of the brain, all bins of a sample together 1."""
         weight = mask.flatten(2)
-        tones = _soft_bins(contrast.flatten(1), -self.reach, self.reach, self.contrasts)
+        tones = _soft_bins(contrast.flatten(1), 0.0, self.reach, self.contrasts)
         layers = _soft_bins(self.depth(mask).flatten(1), 0.3, 1.0, self.depths) * weight
         joint = torch.matmul(tones, layers.mT).flatten(1)
         return joint / weight.sum(2).clamp_min(1e-6)
