@@ -48,6 +48,12 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
         "Brain MRI as vectors that turn with the head and numbers that do not.",
     ),
     (
+        "pick",
+        "equivox.cli.pick:app",
+        WORK,
+        "Find particles in cryo-EM micrographs, and carry picks between programs.",
+    ),
+    (
         "simulate",
         "equivox.cli.simulate:app",
         WORK,

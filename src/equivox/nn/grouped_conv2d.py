@@ -45,4 +45,5 @@ def grouped_conv2d(
 
 def _traced() -> bool:
     """Whether a graph is being recorded, which should hold one convolution and not one per group."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
+    tracing: bool = torch._C._get_tracing_state() is not None
+    return tracing or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()

@@ -15,6 +15,7 @@ from equivox.weights.folder import ModelFolder, find_model
 TASKS: Mapping[str, str] = {
     "pose": "equivox.tasks.pose.model:open_pose_model",
     "shapes": "equivox.tasks.shapes.classifier:open_shape_model",
+    "pick": "equivox.tasks.pick.picker:open_pick_model",
     "orient": "equivox.tasks.orient.model:open_orient_model",
     "encode": "equivox.tasks.encode.model:open_encode_model",
 }

@@ -153,9 +153,13 @@ def open_labelled(
         LabelledMicrograph(usable[index].name, sign * one.image, own.float(), other.float(), one.keep, one)
         for index, one, own, other in zip(kept, ready, points, far, strict=True)
     ]
-    training, validation = (
-        _split(source, micrographs, [usable[index] for index in kept], seed) if split else ([], micrographs)
-    )
+    used = [usable[index] for index in kept]
+    training, validation = _split(source, micrographs, used, seed) if split else ([], micrographs)
+    if not split and source.split is not None:
+        parts = _parts_by_table(source.split, used)
+        validation = [one for one, part in zip(micrographs, parts, strict=True) if part in ("val", "test")]
+        if not validation:
+            raise InputError(f"{source.split} names none of the labelled micrographs as val or test.")
     return LabelledSet(
         tuple(training), tuple(validation), contrast, dict(labels.unmatched), tuple(dict.fromkeys(notes)),
         _digest(micrographs, training),
@@ -214,7 +218,7 @@ def _split(
         count = min(count, len(micrographs) - 1)
         order = torch.randperm(len(micrographs), generator=generator_for(seed, "split")).tolist()
         chosen = set(order[:count])
-        held = [index in chosen for index in range(len(micrographs))]
+        held: list[bool | None] = [index in chosen for index in range(len(micrographs))]
     else:
         held = _held_by_table(source.split, entries)
         micrographs = [one for one, part in zip(micrographs, held, strict=True) if part is not None]
@@ -230,17 +234,24 @@ def _split(
 
 
 def _held_by_table(path: str, entries: Sequence[MicrographInput]) -> list[bool | None]:
-    """True for validation, False for training, None for anything else (test) or a micrograph not listed."""
+    """True for validation, False for training, None for test or a micrograph not listed."""
+    held: dict[str, bool | None] = {"val": True, "train": False}
+    return [held.get(part) for part in _parts_by_table(path, entries)]
+
+
+def _parts_by_table(path: str, entries: Sequence[MicrographInput]) -> list[str]:
+    """``train``, ``val``, ``test`` or nothing for each micrograph."""
     rows = read_table(path, required=("micrograph", "split"))
     matching = match_names([row.text("micrograph") for row in rows], [str(entry.path) for entry in entries])
-    held: list[bool | None] = [None] * len(entries)
+    parts = [""] * len(entries)
     for row, index in zip(rows, matching.found, strict=True):
         part = row.text("split").lower()
-        if part not in (*VALIDATION_NAMES, *TRAINING_NAMES, "test"):
+        named = "val" if part in VALIDATION_NAMES else "train" if part in TRAINING_NAMES else part
+        if named not in ("train", "val", "test"):
             raise InputError(f"{row.where}, column split, holds {part!r}; allowed are train, val and test.")
-        if index >= 0 and part != "test":
-            held[index] = part in VALIDATION_NAMES
-    return held
+        if index >= 0:
+            parts[index] = named
+    return parts
 
 
 def _masks(source: PickSource, names: Sequence[str]) -> dict[int, str]:

@@ -150,7 +150,7 @@ def train_picker(
     }  # fmt: skip
     parameters = sum(parameter.numel() for parameter in course.network.parameters())
     record = RunRecord(command, {**settings.as_dict(), "out": str(out)}, seed=run.seed, device=device.as_dict())
-    record.add("data", [*plan["data"], counts])
+    record.add("data", {"sources": plan["data"], **counts})
     record.add("network", {**course.fields, "parameters": parameters})
     warnings = _notes(sets)
     for warning in warnings:

@@ -100,7 +100,10 @@ class PickCourse:
         """AdamW; biases and norms do not decay."""
         decaying = [parameter for parameter in self.network.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in self.network.parameters() if parameter.ndim <= 1]
-        groups = [{"params": decaying, "weight_decay": self.settings.weight_decay}, {"params": others}]
+        groups: list[dict[str, Any]] = [
+            {"params": decaying, "weight_decay": self.settings.weight_decay},
+            {"params": others},
+        ]
         return torch.optim.AdamW(groups, lr=self.settings.lr, weight_decay=0.0)
 
 
@@ -112,7 +115,9 @@ def network_fields(network: Mapping[str, Any]) -> dict[str, Any]:
     ConfigError
         If there is no such preset.
     """
-    options = {name: list(value) if isinstance(value, tuple) else value for name, value in network.items()}
+    options: dict[str, Any] = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in network.items()
+    }
     preset = options.pop("preset", None)
     if preset is None:
         return {"channels_in": 1, "classes": 1, **options}
