@@ -29,6 +29,7 @@ DOWNLOADS = {"load_state_dict_from_url", "download_url_to_file", "urlopen", "url
 UNPICKLERS = {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
 OWN_PROCESSES = {"equivox/run/items.py", "equivox/run/processes.py", "equivox/run/cluster.py"}
 TRAINING = {
+    "equivox/tasks/images/train_course.py",
     "equivox/run/training.py",
     "equivox/tasks/pose/train_courses.py",
     "equivox/tasks/pick/train_course.py",

@@ -67,6 +67,12 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
         "Orientations of particles in cryo-EM from single projections, each with its confidence.",
     ),
     (
+        "images",
+        "equivox.cli.images:app",
+        WORK,
+        "Which class an image belongs to, with filters that are views of one object in space.",
+    ),
+    (
         "demo",
         "equivox.cli.demo:demo",
         WORK,

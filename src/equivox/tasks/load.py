@@ -13,6 +13,7 @@ from equivox.geometry.space import Volume
 from equivox.weights.folder import ModelFolder, find_model
 
 TASKS: Mapping[str, str] = {
+    "images": "equivox.tasks.images.classifier:open_image_model",
     "pose": "equivox.tasks.pose.model:open_pose_model",
     "shapes": "equivox.tasks.shapes.classifier:open_shape_model",
     "pick": "equivox.tasks.pick.picker:open_pick_model",

@@ -1,0 +1,1 @@
+"""Classes of everyday images: CIFAR, Galaxy Zoo, folders of classes."""

@@ -1,0 +1,129 @@
+"""An evaluation of a classifier of pictures as a page and as lines for a terminal."""
+
+from __future__ import annotations
+
+from equivox.metrics.classification import class_recalls
+from equivox.report.page import Chart, EvaluationPage, Table, TableRow, as_data_uri, render_evaluation_page
+from equivox.report.shape_charts import AngleCurve, angle_chart, confusion_chart, orientation_chart
+from equivox.tasks.images.evaluate import Evaluation
+from equivox.tasks.images.turned import TurnReport
+
+WIDEST = 24
+NOTICE = "A classifier always answers with one of its classes, also for a picture of none of them."
+
+
+def render_evaluation(evaluation: Evaluation) -> str:
+    """HTML of the report."""
+    charts: list[Chart] = []
+    tables = [
+        Table("In short", ("measure", "value"), tuple(TableRow(row) for row in _rows(evaluation)), note="Upright.")
+    ]
+    if evaluation.turned is not None:
+        charts += _turn_charts(evaluation, evaluation.turned)
+        tables += _turn_tables(evaluation.turned)
+    charts.append(
+        Chart(
+            "Confusion",
+            as_data_uri(confusion_chart(evaluation.classes, evaluation.counts.tolist()), "image/svg+xml"),
+            "Upright; colour is the share of the true class, the number how many pictures.",
+        )
+    )
+    tables += _class_tables(evaluation)
+    page = EvaluationPage(
+        title="How often the classifier is right",
+        notice=NOTICE,
+        subtitle=f"Model {evaluation.model['name']} on {evaluation.data}, split {evaluation.config.split}",
+        facts=(
+            ("accuracy", f"{evaluation.accuracy:.3f}"),
+            ("cross-entropy", f"{evaluation.cross_entropy:.3f}"),
+            ("pictures", str(len(evaluation.ids))),
+            ("classes", str(len(evaluation.classes))),
+            ("majority class", f"{evaluation.majority:.3f}"),
+        ),
+        tables=tuple(tables),
+        charts=tuple(charts),
+        warnings=evaluation.notes,
+    )
+    return render_evaluation_page(page)
+
+
+def summary_lines(evaluation: Evaluation) -> list[str]:
+    """What a terminal shows."""
+    lines = [f"{label}: {value}" for label, value in _rows(evaluation)]
+    if evaluation.turned is not None:
+        lines += [
+            f"{one.name}: accuracy {one.accuracy:.3f}, change of the logits {one.change:.2g}"
+            for one in evaluation.turned.sets
+        ]
+    return lines
+
+
+def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
+    rows = [
+        ("pictures", str(len(evaluation.ids))),
+        ("accuracy", f"{evaluation.accuracy:.4f}"),
+        ("balanced accuracy", f"{evaluation.balanced_accuracy:.4f}"),
+        ("cross-entropy", f"{evaluation.cross_entropy:.4f}"),
+        ("share of the largest class", f"{evaluation.majority:.4f}"),
+    ]
+    if evaluation.auc is not None:
+        rows.append(("area under the ROC curve", f"{evaluation.auc:.4f}"))
+    return rows
+
+
+def _turn_charts(evaluation: Evaluation, report: TurnReport) -> list[Chart]:
+    curve = AngleCurve(
+        angle_deg=tuple(point.angle_deg for point in report.curve),
+        change=tuple(point.change for point in report.curve),
+        floor=None,
+        accuracy=tuple(point.accuracy for point in report.curve),
+    )
+    bars = orientation_chart(
+        [one.name for one in report.sets], [one.accuracy for one in report.sets], evaluation.majority
+    )
+    return [
+        Chart("Turned pictures", as_data_uri(bars, "image/svg+xml"), f"{report.pictures} pictures."),
+        Chart(
+            "By how much they are turned",
+            as_data_uri(angle_chart(curve, evaluation.majority), "image/svg+xml"),
+            "In the plane. Between quarter turns pictures are resampled and their corners are lost. Change: root mean "
+            "square of the difference of the logits, relative to their standard deviation over pictures.",
+        ),
+    ]
+
+
+def _turn_tables(report: TurnReport) -> list[Table]:
+    rows = tuple(
+        TableRow(
+            (
+                one.name, str(one.draws), f"{one.accuracy:.4f}", f"{one.worst:.4f}", f"{one.balanced_accuracy:.4f}",
+                f"{one.cross_entropy:.4f}", f"{one.change:.2e}",
+            )
+        )
+        for one in report.sets
+    )  # fmt: skip
+    header = ("turned by", "turns", "accuracy", "worst turn", "balanced", "cross-entropy", "largest change of logits")
+    points = tuple(
+        TableRow((f"{point.angle_deg:g}", f"{point.accuracy:.4f}", f"{point.change:.2e}")) for point in report.curve
+    )
+    return [
+        Table("Turned", header, rows, note=f"{report.pictures} pictures, each turned in so many ways."),
+        Table("By angle", ("angle [°]", "accuracy", "change of logits"), points),
+    ]
+
+
+def _class_tables(evaluation: Evaluation) -> list[Table]:
+    recalls = class_recalls(evaluation.counts).tolist()
+    sizes = evaluation.counts.sum(dim=1).tolist()
+    rows = tuple(
+        TableRow((name, str(size), "–" if size == 0 else f"{recall:.3f}"), "soft" if size == 0 else "")
+        for name, size, recall in zip(evaluation.classes, sizes, recalls, strict=True)
+    )
+    found = [Table("By class", ("class", "pictures", "share right"), rows)]
+    if len(evaluation.classes) <= WIDEST:
+        lines = tuple(
+            TableRow((name, *(str(count) if count else "" for count in line)))
+            for name, line in zip(evaluation.classes, evaluation.counts.tolist(), strict=True)
+        )
+        found.append(Table("Confusions", ("true \\ predicted", *evaluation.classes), lines, note="How many pictures."))
+    return found

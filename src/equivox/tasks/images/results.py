@@ -1,0 +1,106 @@
+"""What is kept of every input of a prediction: rows of ``predictions.csv``, and a marker per input for ``--resume``."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from equivox.formats.atomic import write_json, write_text
+
+SCHEMA = "equivox.images.item/1"
+ITEMS = "items"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRow:
+    """One picture, or one input that could not be used.
+
+    Parameters
+    ----------
+    input
+        The file as the user named it, and after ``#`` the picture in it where there are several.
+    status
+        ``ok`` or ``failed``.
+    reason
+        Why there is no answer.
+    label, probability, probabilities
+        The answer; empty without one.
+    """
+
+    input: str
+    status: str
+    reason: str = ""
+    label: str = ""
+    probability: float | None = None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "input": self.input, "status": self.status, "reason": self.reason, "label": self.label,
+            "probability": self.probability, "probabilities": dict(self.probabilities),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class InputResult:
+    """Everything that is known about one input after it was worked on."""
+
+    input: str
+    stem: str
+    input_sha256: str
+    digest: str
+    rows: tuple[PredictionRow, ...]
+
+    def write(self, out: Path) -> None:
+        """Write the marker that ``--resume`` trusts."""
+        document = {
+            "schema": SCHEMA, "input": self.input, "stem": self.stem, "input_sha256": self.input_sha256,
+            "digest": self.digest, "rows": [row.as_dict() for row in self.rows],
+        }  # fmt: skip
+        write_json(marker_path(out, self.stem), document)
+
+
+def marker_path(out: Path, stem: str) -> Path:
+    """Where the marker of an input lies."""
+    return out / ITEMS / f"{stem}.json"
+
+
+def read_result(out: Path, stem: str) -> InputResult | None:
+    """The marker of an input, or None if it is missing or cannot be read as one."""
+    try:
+        found = json.loads(marker_path(out, stem).read_text(encoding="utf-8"))
+        if found["schema"] != SCHEMA:
+            return None
+        return InputResult(
+            input=str(found["input"]),
+            stem=str(found["stem"]),
+            input_sha256=str(found["input_sha256"]),
+            digest=str(found["digest"]),
+            rows=tuple(PredictionRow(**row) for row in found["rows"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def digest_of(values: Mapping[str, object]) -> str:
+    """Digest of everything that decides a result."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def write_predictions(path: Path, rows: Sequence[PredictionRow], classes: Sequence[str]) -> None:
+    """``predictions.csv``: ``input,status,reason,label,probability,p_<class>...``, one row per picture."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["input", "status", "reason", "label", "probability", *(f"p_{name}" for name in classes)])
+    for row in rows:
+        numbers = [row.probability, *(row.probabilities.get(name) for name in classes)]
+        cells = ["" if number is None else f"{number:.6f}" for number in numbers]
+        writer.writerow([row.input, row.status, row.reason, row.label, *cells])
+    write_text(path, text.getvalue())
