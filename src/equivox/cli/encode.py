@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from equivox.cli.encode_measure import probe, robustness
 from equivox.cli.options import Output, Run
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ app = App(
     help="Brain MRI as vectors that turn with the head and numbers that do not: embed, align, probe, robustness.",
     help_format="plaintext",
 )
+for _command in (probe, robustness):
+    app.command(_command)
 
 
 @app.command

@@ -266,7 +266,7 @@ def embed_input(model: EncodeModel, job: EmbedJob) -> InputResult:
         verified = verify_scan(model, source, turns=job.config.verify_turns, seed=job.config.seed)
     result = InputResult(
         scan.name, scan.stem, file_sha256(scan.path), job.digest, embedding, verified,
-        time.perf_counter() - started, loading,
+        time.perf_counter() - started, loading, tuple(source.histogram.tolist()), source.volume_ml,
     )  # fmt: skip
     result.write(job.out)
     return result

@@ -43,6 +43,8 @@ class InputResult:
     verified: Verified | None = None
     seconds: float = 0.0
     loading_s: float = 0.0
+    histogram: tuple[float, ...] = ()
+    volume_ml: float = 0.0
 
     @property
     def status(self) -> str:
@@ -75,6 +77,8 @@ class InputResult:
             "verified": None if self.verified is None else self.verified.as_dict(),
             "seconds": round(self.seconds, 4),
             "loading_s": round(self.loading_s, 4),
+            "histogram": list(self.histogram),
+            "volume_ml": self.volume_ml,
         }
         write_json(marker_path(out, self.stem), document)
 
@@ -103,6 +107,7 @@ def read_result(out: Path, stem: str) -> InputResult | None:
         return InputResult(
             str(found["input"]), str(found["stem"]), str(found["input_sha256"]), str(found["digest"]), embedding,
             verified, float(found["seconds"]), float(found["loading_s"]),
+            tuple(float(share) for share in found["histogram"]), float(found["volume_ml"]),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         return None
