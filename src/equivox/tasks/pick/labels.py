@@ -40,7 +40,7 @@ class Labels:
         What the readers found doubtful.
     """
 
-    yx_px: tuple[Float[Tensor, "label 2"], ...]
+    yx_px: tuple[Float[Tensor, "_ 2"], ...]
     unmatched: dict[str, str]
     without: tuple[int, ...]
     warnings: tuple[str, ...]
@@ -120,7 +120,7 @@ def coordinate_files(given: Sequence[str | Path]) -> list[Path]:
 
 def fitted_labels(
     yx_px: Float[Tensor, "label 2"], size_px: tuple[int, int], *, flip_y: bool, scale: float, name: str
-) -> tuple[Float[Tensor, "label 2"], list[str]]:
+) -> tuple[Float[Tensor, "inside 2"], list[str]]:
     """Scale and flip labels as asked, and leave out those beyond the image.
 
     Returns
@@ -186,7 +186,7 @@ class LabelContrast:
 
 
 def label_contrast(
-    prepared: Sequence[Prepared], labels_px: Sequence[Float[Tensor, "label 2"]], *, radius_px: float
+    prepared: Sequence[Prepared], labels_px: Sequence[Float[Tensor, "_ 2"]], *, radius_px: float
 ) -> LabelContrast:
     """Mean contrast in discs of 0.8 radii around labels (working pixels), over several micrographs."""
     here: list[Tensor] = []

@@ -18,6 +18,8 @@ from equivox.tasks.pick.tiles import ScoreGrid, tile_side, tiles
 
 FLOOR = -9.0
 """Maxima below this score (log-odds of the network) are nothing."""
+NEAR_DEG = 30.0
+"""Rotations so near to the best are one piece of evidence with it; grids of up to 256 have none nearer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Candidates:
     rotation
         Index of the best rotation of the network's grid; -1 for a network without rotations.
     confidence
-        Share of the evidence that lies on rotations within the grid's covering radius of the best; NaN without.
+        Share of the evidence that lies on the best rotation and those within 30 degrees of it; NaN without.
     """
 
     yx_px: Float[Tensor, "peak 2"]
@@ -161,9 +163,9 @@ _NEIGHBOURS: dict[str, Tensor] = {}
 
 
 def neighbours(grid: RotationGrid) -> Tensor:
-    """Which members lie within the covering radius of each (rotation, rotation), themselves included."""
+    """Which members lie within :data:`NEAR_DEG` of each (rotation, rotation), themselves included."""
     if grid.name not in _NEIGHBOURS:
         cosine = torch.einsum("rij,sij->rs", grid.matrices, grid.matrices)
         angle = torch.rad2deg(torch.arccos(((cosine - 1.0) / 2.0).clamp(-1.0, 1.0)))
-        _NEIGHBOURS[grid.name] = angle <= grid.covering_radius_deg() + 1e-6
+        _NEIGHBOURS[grid.name] = angle <= NEAR_DEG + 1e-6
     return _NEIGHBOURS[grid.name]

@@ -38,14 +38,19 @@ class Judgement:
 
 
 def judge_network(
-    network: nn.Module, micrographs: Sequence[LabelledMicrograph], radius_px: float, margins_px: Sequence[float]
+    network: nn.Module,
+    micrographs: Sequence[LabelledMicrograph],
+    radius_px: float,
+    margins_px: Sequence[float],
+    *,
+    tolerance_px: float | None = None,
 ) -> Judgement:
-    """Pick on every micrograph and match with its labels."""
+    """Pick on every micrograph and match with its labels; by default within half a radius."""
     parts = []
     for one, margin in zip(micrographs, margins_px, strict=True):
         found = find_candidates(network, one.image, distance_px=radius_px, margin_px=margin, keep=one.keep)
         size = (one.image.shape[0], one.image.shape[1])
-        parts.append(judged(found, one.labels_px, radius_px, size=size, margin_px=margin))
+        parts.append(judged(found, one.labels_px, radius_px, tolerance_px=tolerance_px, size=size, margin_px=margin))
     curve = pooled(parts)
     return Judgement(tuple(parts), curve.area, curve.best_f1()[0])
 
