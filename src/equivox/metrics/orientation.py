@@ -39,7 +39,7 @@ class OrientationErrors:
     median_rad: float
     near: float
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, float | int]:
         """Plain values, for JSON."""
         return asdict(self)
 

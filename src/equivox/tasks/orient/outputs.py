@@ -21,7 +21,7 @@ from equivox.tasks.orient.stacks import ParticleStack
 
 COLUMNS = ("index", "image", "hypothesis", "rot_deg", "tilt_deg", "psi_deg", "confidence")
 MERIT_LIMIT = 1e4
-Array = np.ndarray[Any, Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def image_names(particles: Particles) -> list[str]:
@@ -85,7 +85,7 @@ def write_table(
         write_star(path, _star(stack, poses, origins, sure, level))
 
 
-def _origins(particles: Particles, shifts_angstrom: Tensor | None, usable: Tensor) -> np.ndarray[Any, Any] | None:
+def _origins(particles: Particles, shifts_angstrom: Tensor | None, usable: Tensor) -> Array | None:
     """The shift to apply to the image: minus where the centre lies; None where none is estimated."""
     if shifts_angstrom is None:
         return None
@@ -97,9 +97,9 @@ def _origins(particles: Particles, shifts_angstrom: Tensor | None, usable: Tenso
 def _star(
     stack: ParticleStack,
     poses: Tensor,
-    origins: np.ndarray[Any, Any] | None,
-    sure: np.ndarray[Any, Any],
-    level: np.ndarray[Any, Any],
+    origins: Array | None,
+    sure: Array,
+    level: Array,
 ) -> Star:
     particles = stack.particles
     assert particles.star is not None
@@ -123,15 +123,15 @@ def _star(
 def _cs_table(
     stack: ParticleStack,
     poses: Tensor,
-    origins: np.ndarray[Any, Any] | None,
-    sure: np.ndarray[Any, Any],
-    level: np.ndarray[Any, Any],
-) -> np.ndarray[Any, Any]:
+    origins: Array | None,
+    sure: Array,
+    level: Array,
+) -> Array:
     table = stack.particles.table
     assert table is not None
     assert table.dtype.names is not None
     pixel = stack.pixel_size_angstrom
-    values: dict[str, tuple[Any, np.ndarray[Any, Any]]] = {
+    values: dict[str, tuple[Any, Array]] = {
         "alignments3D/pose": (("<f4", (3,)), rotation_vector_from_matrix(poses).numpy()),
         "alignments3D/psize_A": (("<f4",), np.full(len(table), pixel)),
         "equivox/confidence": (("<f4",), sure),

@@ -108,6 +108,6 @@ def angles_text(rotation: Tensor) -> str:
 def _transfer_words(preparation: Preparation) -> str:
     if preparation.picture.transfer == "none":
         return "left alone, as the model was trained"
-    if preparation.microscope is None:
+    if preparation.imaging is None:
         return "no defocus in the table: left alone"
     return "negative signs flipped" if preparation.picture.transfer == "flip" else "given to the network"

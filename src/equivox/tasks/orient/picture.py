@@ -95,12 +95,3 @@ def standardise(pictures: Float[Tensor, "picture y x"]) -> Float[Tensor, "pictur
     """Mean 0 and standard deviation 1 of every picture: what networks are trained on."""
     centered = pictures - pictures.mean((1, 2), keepdim=True)
     return centered / centered.std((1, 2), keepdim=True).clamp_min(1e-12)
-
-
-def flip_phases(
-    images: Float[Tensor, "picture y x"], transfer: Float[Tensor, "picture y frequency"]
-) -> Float[Tensor, "picture y x"]:
-    """Multiply by the sign of the contrast transfer function (rfft layout), the mean left as it is."""
-    sign = torch.where(transfer < 0, -1.0, 1.0).to(images)
-    sign[:, 0, 0] = 1.0
-    return torch.fft.irfft2(torch.fft.rfft2(images) * sign, s=images.shape[-2:])

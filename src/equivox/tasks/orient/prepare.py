@@ -11,19 +11,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from equivox.errors import InputError
+from equivox.simulate.ctf import apply_transfer, phase_flip
 from equivox.tasks.orient.config import PictureConfig
 from equivox.tasks.orient.picture import (
     Contrast,
     Sampling,
     background_mask,
     centre_contrast,
-    flip_phases,
     normalise_background,
     resample_pictures,
 )
 from equivox.tasks.orient.samples import as_channels
 from equivox.tasks.orient.stacks import ParticleStack
-from equivox.tasks.orient.transfer import Microscope, microscope_of, spread_image, transfer_of
+from equivox.tasks.orient.transfer import Imaging, imaging_of, spread_image, transfer_of
 
 JUDGED_ON = 200
 """Particles that decide the sign of the contrast."""
@@ -41,7 +41,7 @@ class Preparation:
         From what, to what.
     sign
         -1 if particles are dark.
-    microscope
+    imaging
         None if the transfer is left alone.
     notes
         Conventions that were found.
@@ -50,7 +50,7 @@ class Preparation:
     stack: ParticleStack
     picture: PictureConfig
     sign: int
-    microscope: Microscope | None
+    imaging: Imaging | None
     notes: tuple[str, ...]
 
     def pictures(self, chosen: Sequence[int]) -> tuple[Float[Tensor, "picture channel y x"], Bool[Tensor, "picture"]]:
@@ -63,10 +63,10 @@ class Preparation:
         box, pixel = self.stack.box_px, self.stack.pixel_size_angstrom
         sampling = Sampling(box, pixel, self.picture.side, self.picture.pixel_size_angstrom)
         spread = None
-        if self.microscope is not None and self.picture.transfer != "none":
-            transfer = transfer_of(self.microscope.select(torch.as_tensor(list(chosen))), box, pixel)
+        if self.imaging is not None and self.picture.transfer != "none":
+            transfer = transfer_of(self.imaging.select(torch.as_tensor(list(chosen))), box, pixel)
             if self.picture.transfer == "flip":
-                images = flip_phases(images, transfer.float())
+                images = apply_transfer(images, phase_flip(transfer.float()))
             else:
                 spread = resample_pictures(spread_image(transfer, box).float(), sampling)
         return as_channels(resample_pictures(images, sampling), spread, self.picture), usable
@@ -89,8 +89,8 @@ def prepare_stack(
         If the table's optics are incomplete, or no image of those looked at can be used.
     """
     notes: list[str] = []
-    microscope = None if picture.transfer == "none" else microscope_of(stack.particles)
-    if microscope is None and picture.transfer != "none":
+    imaging = None if picture.transfer == "none" else imaging_of(stack.particles)
+    if imaging is None and picture.transfer != "none":
         notes.append(f"{stack.particles.path} gives no defocus; the images are taken as they are.")
     step = max(1, len(stack) // JUDGED_ON)
     looked = list(range(0, len(stack), step))[:JUDGED_ON]
@@ -100,11 +100,11 @@ def prepare_stack(
     if not len(images):
         raise InputError(f"{stack.particles.path}: none of {len(looked)} images looked at can be used (NaN or blank).")
     notes += _normalisation_note(stack, images)
-    if microscope is not None and len(images) == len(looked):
-        transfer = transfer_of(microscope.select(torch.tensor(looked)), stack.box_px, stack.pixel_size_angstrom)
-        images = flip_phases(images, transfer.float())
+    if imaging is not None and len(images) == len(looked):
+        transfer = transfer_of(imaging.select(torch.tensor(looked)), stack.box_px, stack.pixel_size_angstrom)
+        images = apply_transfer(images, phase_flip(transfer.float()))
     sign, said = _find_sign(stack, images, contrast)
-    return Preparation(stack, picture, sign, microscope, (*notes, *said))
+    return Preparation(stack, picture, sign, imaging, (*notes, *said))
 
 
 def _find_sign(stack: ParticleStack, images: Tensor, contrast: str) -> tuple[int, list[str]]:

@@ -15,10 +15,11 @@ from equivox.geometry.rotations import random_rotations
 from equivox.nn.pose_heads import exponential
 from equivox.run.sampling import Sample
 from equivox.run.seeds import generator_for
+from equivox.simulate.ctf import apply_transfer, phase_flip
 from equivox.simulate.point_particle import PointParticle, project_points
 from equivox.tasks.orient.config import PictureConfig, SimulationConfig
-from equivox.tasks.orient.picture import flip_phases, standardise
-from equivox.tasks.orient.transfer import Microscope, spread_image, transfer_of
+from equivox.tasks.orient.picture import standardise
+from equivox.tasks.orient.transfer import Imaging, spread_image, transfer_of
 
 PORTION = 64
 """Pictures that are simulated at once: they do not depend on it."""
@@ -118,7 +119,7 @@ def simulate_pictures(
     *,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Pictures as the network sees them: projected, displaced, through the microscope, noised, phases flipped.
+    """Pictures as the network sees them: projected, displaced, through the imaging, noised, phases flipped.
 
     Signal-to-noise is var(signal) / var(noise) over the whole picture, after the transfer. Returns ``picture``
     (picture, channel, y, x), ``rotation`` float32 and ``shift_px``.
@@ -130,8 +131,8 @@ def simulate_pictures(
     images = project_points(particle, rotations, side=side, pixel_size_angstrom=pixel, shifts_px=shifts)
     transfer = None
     if simulation.defocus_angstrom is not None:
-        transfer = transfer_of(draw_microscope(simulation, count, generator=generator), side, pixel).float()
-        images = torch.fft.irfft2(torch.fft.rfft2(images) * transfer, s=images.shape[-2:])
+        transfer = transfer_of(draw_imaging(simulation, count, generator=generator), side, pixel).float()
+        images = apply_transfer(images, transfer)
     if simulation.snr is not None:
         low, high = (math.log(bound) for bound in simulation.snr)
         level = torch.exp(low + (high - low) * torch.rand(count, generator=generator))
@@ -139,7 +140,7 @@ def simulate_pictures(
         sigma = (inner.flatten(1).var(1) / level).sqrt()
         images = images + sigma[:, None, None] * torch.randn(images.shape, generator=generator)
     if transfer is not None and picture.transfer == "flip":
-        images = flip_phases(images, transfer)
+        images = apply_transfer(images, phase_flip(transfer))
     images = images[:, margin : side - margin, margin : side - margin]
     beside = (
         None if transfer is None else spread_image(transfer, side)[:, margin : side - margin, margin : side - margin]
@@ -151,7 +152,7 @@ def simulate_pictures(
     }
 
 
-def draw_microscope(simulation: SimulationConfig, count: int, *, generator: torch.Generator) -> Microscope:
+def draw_imaging(simulation: SimulationConfig, count: int, *, generator: torch.Generator) -> Imaging:
     """Defocus in the range asked for, astigmatism up to 500 Å in any direction."""
 
     def drawn() -> Tensor:
@@ -160,7 +161,7 @@ def draw_microscope(simulation: SimulationConfig, count: int, *, generator: torc
     assert simulation.defocus_angstrom is not None
     low, high = simulation.defocus_angstrom
     defocus, astigmatism = low + (high - low) * drawn(), 500.0 * drawn()
-    return Microscope(
+    return Imaging(
         defocus_u_angstrom=defocus + astigmatism / 2,
         defocus_v_angstrom=defocus - astigmatism / 2,
         defocus_angle_deg=180.0 * drawn(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +11,11 @@ from torch import Tensor
 
 from equivox.errors import InputError
 from equivox.formats.particles import Particles
+from equivox.simulate.ctf import Microscope, ctf
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Microscope:
+class Imaging:
     """What decides the contrast transfer function of each picture; positive defocus is underfocus."""
 
     defocus_u_angstrom: Float[Tensor, "picture"]
@@ -26,12 +26,12 @@ class Microscope:
     cs_mm: Float[Tensor, "picture"]
     amplitude_contrast: Float[Tensor, "picture"]
 
-    def select(self, chosen: Tensor) -> Microscope:
+    def select(self, chosen: Tensor) -> Imaging:
         """Some of the pictures."""
-        return Microscope(*(getattr(self, name)[chosen] for name in self.__slots__))
+        return Imaging(*(getattr(self, name)[chosen] for name in self.__slots__))
 
 
-def microscope_of(particles: Particles) -> Microscope | None:
+def imaging_of(particles: Particles) -> Imaging | None:
     """What a table says about the transfer; None if it says nothing.
 
     Raises
@@ -74,31 +74,19 @@ def microscope_of(particles: Particles) -> Microscope | None:
     )
 
 
-def transfer_of(microscope: Microscope, side: int, pixel_size_angstrom: float) -> Float[Tensor, "picture y frequency"]:
-    """Contrast transfer functions in rfft layout, float64; positive at low frequency: particles light on dark.
-
-    ``CTF = sin(pi lambda df s² - pi/2 Cs lambda³ s⁴ + phase + arctan(Q / sqrt(1 - Q²)))``, all of a portion at once.
-    """
-    fy = torch.fft.fftfreq(side, pixel_size_angstrom, dtype=torch.float64)[:, None]
-    fx = torch.fft.rfftfreq(side, pixel_size_angstrom, dtype=torch.float64)[None]
-    squared, angle = fx.square() + fy.square(), torch.atan2(fy.expand(-1, fx.shape[1]), fx.expand(fy.shape[0], -1))
-
-    def column(values: Tensor) -> Tensor:
-        return values.double()[:, None, None]
-
-    volts = column(microscope.voltage_kv) * 1e3
-    wavelength = 12.2643247 / torch.sqrt(volts * (1.0 + 0.978466e-6 * volts))
-    u, v = column(microscope.defocus_u_angstrom), column(microscope.defocus_v_angstrom)
-    direction = torch.deg2rad(column(microscope.defocus_angle_deg))
-    defocus = 0.5 * (u + v) + 0.5 * (u - v) * torch.cos(2.0 * (angle - direction))
-    share = column(microscope.amplitude_contrast)
-    phase = (
-        math.pi * wavelength * defocus * squared
-        - 0.5 * math.pi * column(microscope.cs_mm) * 1e7 * wavelength**3 * squared**2
-        + torch.deg2rad(column(microscope.phase_shift_deg))
-        + torch.atan2(share, torch.sqrt(1.0 - share.square()))
-    )
-    return torch.sin(phase)
+def transfer_of(imaging: Imaging, side: int, pixel_size_angstrom: float) -> Float[Tensor, "picture y frequency"]:
+    """Contrast transfer functions in rfft layout, float64; positive at low frequency: particles light on dark."""
+    session = torch.stack([imaging.voltage_kv, imaging.cs_mm, imaging.amplitude_contrast], dim=1)
+    kinds, place = torch.unique(session, dim=0, return_inverse=True)
+    found = torch.empty(len(session), side, side // 2 + 1, dtype=torch.float64)
+    for index, (voltage, cs, contrast) in enumerate(kinds.tolist()):
+        rows = place == index
+        found[rows] = ctf(
+            (side, side), pixel_size_angstrom, Microscope(voltage, cs, contrast),
+            defocus_u_angstrom=imaging.defocus_u_angstrom[rows], defocus_v_angstrom=imaging.defocus_v_angstrom[rows],
+            defocus_angle_deg=imaging.defocus_angle_deg[rows], phase_shift_deg=imaging.phase_shift_deg[rows],
+        )  # fmt: skip
+    return found
 
 
 def spread_image(transfer: Float[Tensor, "picture y frequency"], side: int) -> Float[Tensor, "picture y x"]:

@@ -1,0 +1,228 @@
+"""Orientations as in the published Table 3, in the size of a CPU: one training, tested on uniform and preferred views.
+
+10,000 fixed pictures of 33 px at 3 Å without noise or transfer, centred; the last step's weights; 1,000 test pictures
+of each distribution. Methods: ``mixture`` (ours: 24 poses refined on 4,608), ``hard`` (the paper's loss on the true
+one of 24 cells, body-frame offset, no second look), ``unimodal`` (one pose from the features of all 24), ``conv2d``
+(a plain network), ``template`` (best normalised correlation with clean templates on a grid; nothing is learned).
+
+    python experiments/orient/table3.py mixture --train uniform --epochs 4 --structures ../shared/data/cryoem/structures
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from equivox.geometry.point_groups import point_group
+from equivox.geometry.rotations import nearest_rotation
+from equivox.geometry.so3_grids import rotation_grid
+from equivox.metrics.orientation import constant_guess_rad, orientation_angles, reliability, summarise_angles
+from equivox.nets.orientation_search import search_poses
+from equivox.run.seeds import generator_for, seed_for
+from equivox.tasks.orient.config import OrientTraining, PictureConfig, SimulationConfig
+from equivox.tasks.orient.particle import load_particle
+from equivox.tasks.orient.samples import SimulatedPictures
+from equivox.tasks.orient.train_course import OrientCourse
+
+OBJECTS = {
+    "11as-A": ("11as.pdb.gz", "A", "C1", 3.0),
+    "1igy": ("1igy.pdb.gz", "", "C1", 5.5),
+    "11as": ("11as.pdb.gz", "", "C2", 3.3),
+    "3wip": ("3wip.pdb.gz", "", "C5", 3.6),
+    "1oel": ("1oel.pdb.gz", "", "C7", 5.2),
+}
+"""File, chains, symmetry, pixel size [Å] so that the particle fits into 33 px."""
+RESULTS = Path(__file__).parent / "results"
+
+
+class PlainRegressor(nn.Module):
+    """A plain convolutional network that gives one rotation: nine numbers, then the nearest rotation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (1, 24, 48, 96)
+        layers: list[nn.Module] = []
+        for before, after, size, stride in zip(widths, widths[1:], (9, 5, 5), (2, 1, 1), strict=False):
+            layers += [nn.Conv2d(before, after, size, stride=stride), nn.BatchNorm2d(after), nn.ReLU()]
+        self.layers = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(widths[-1] * 25, 1024), nn.ReLU(), nn.Linear(1024, 9)
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return nearest_rotation(self.layers(pictures).unflatten(-1, (3, 3)) + 0.1 * torch.eye(3))
+
+
+def pictures_of(name: str, views: str, seed: int, structures: Path, *, train: int, test: int) -> tuple[dict, dict]:
+    file, chains, symmetry, pixel = OBJECTS[name]
+    particle = load_particle(structures / file, chains=chains).points
+    picture = PictureConfig(side=33, pixel_size_angstrom=pixel, transfer="none", symmetry=symmetry)
+    simulation = SimulationConfig(particles=train, fixed=True, validation=test, views=views)
+    found = []
+    for training in (True, False):
+        samples = SimulatedPictures(particle, picture, simulation, seed=seed, training=training)
+        rows = [samples.sample(0, index) for index in range(len(samples))]
+        found.append({key: torch.stack([row[key] for row in rows]) for key in ("picture", "rotation")})
+    return found[0], found[1]
+
+
+def recipe(method: str, name: str, epochs: int, batch: int) -> OrientTraining:
+    _, _, symmetry, pixel = OBJECTS[name]
+    values = {"symmetry": symmetry, "pixel_size_angstrom": pixel, "transfer": "none", "epochs": epochs}
+    if method == "hard":
+        values |= {"loss": "hard", "fine": False, "turn_grid": False}
+    if method == "unimodal":
+        values |= {"head": "unimodal", "fine": False, "turn_grid": False}
+    return OrientTraining().with_values(**values, batch_size=batch)
+
+
+def train(method: str, name: str, data: dict, *, seed: int, epochs: int, batch: int) -> nn.Module | OrientCourse:
+    settings = recipe(method, name, epochs, batch)
+    if method == "conv2d":
+        torch.manual_seed(seed_for(seed, "weights"))
+        network: nn.Module = PlainRegressor()
+        course = None
+    else:
+        course = OrientCourse(settings, seed=seed)
+        network = course.network
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    group = point_group(settings.picture.symmetry).float()
+    count = len(data["picture"])
+    steps = epochs * (count // batch)
+    step = 0
+    for epoch in range(epochs):
+        order = torch.randperm(count, generator=generator_for(seed, "order", epoch))
+        if course is not None:
+            course.start_epoch(epoch, optimizer)
+        total = 0.0
+        for chosen in order[: count // batch * batch].split(batch):
+            for entry in optimizer.param_groups:  # along a cosine, after a short rise
+                rise = min(1.0, (step + 1) / 50)
+                entry["lr"] = settings.lr * rise * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * step / steps)))
+            part = {key: tensor[chosen] for key, tensor in data.items()}
+            if course is not None:
+                loss = course.training_values(part)["loss"].mean()
+            else:
+                trace = torch.einsum("bij,bgij->bg", network(part["picture"]), part["rotation"][:, None] @ group)
+                loss = (3.0 - trace.amax(1)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += float(loss.detach())
+            step += 1
+        print(f"{method} {name} seed {seed} epoch {epoch + 1}/{epochs} loss {total / (count // batch):.3f}", flush=True)
+    network.eval()
+    return network if course is None else course
+
+
+@torch.no_grad()
+def answers(
+    model: nn.Module | OrientCourse, pictures: Tensor, group: Tensor | None, loss: str
+) -> tuple[Tensor, Tensor]:
+    """Best pose and its confidence (0 where the method has none)."""
+    poses, told = [], []
+    for part in pictures.split(100):
+        if isinstance(model, PlainRegressor):
+            poses.append(model(part))
+            told.append(torch.zeros(len(part)))
+        elif loss == "hard":
+            found = model.orientation.look_coarse(part)
+            poses.append(found.rotations[torch.arange(len(part)), found.logits.argmax(1)])
+            told.append(torch.softmax(found.logits, 1).amax(1))
+        else:
+            best = search_poses(model.orientation, part, group=group)
+            poses.append(best.rotations[:, 0])
+            told.append(best.confidence[:, 0])
+    return torch.cat(poses), torch.cat(told)
+
+
+def match_templates(name: str, test: dict, structures: Path, grid: str) -> Tensor:
+    """The pose of the best template by normalised correlation."""
+    from equivox.simulate.point_particle import project_points
+    from equivox.tasks.orient.picture import standardise
+
+    file, chains, _, pixel = OBJECTS[name]
+    particle = load_particle(structures / file, chains=chains).points
+    matrices = rotation_grid(grid).matrices
+    best, place = torch.full((len(test["picture"]),), -2.0), torch.zeros(len(test["picture"]), dtype=torch.long)
+    for start in range(0, len(matrices), 512):
+        part = matrices[start : start + 512]
+        pictures = standardise(project_points(particle, part, side=33, pixel_size_angstrom=pixel)).flatten(1)
+        score, index = (test["picture"].flatten(1) @ pictures.mT / pictures.shape[1]).max(1)
+        place = torch.where(score > best, index + start, place)
+        best = torch.maximum(score, best)
+    return matrices[place].float()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("method", choices=("mixture", "hard", "unimodal", "conv2d", "template"))
+    parser.add_argument("--train", choices=("uniform", "preferred"), default="uniform")
+    parser.add_argument("--object", choices=sorted(OBJECTS), default="11as-A")
+    parser.add_argument("--grid", default="healpix-4", help="of the templates")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--tests", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--structures", type=Path, default=Path("../shared/data/cryoem/structures"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    start = time.process_time()
+    symmetry = OBJECTS[given.object][2]
+    whole = point_group(symmetry).float()
+    group = None if len(whole) == 1 else whole
+    learned = given.method != "template"
+    count = given.pictures if learned else 1
+    data, own_test = pictures_of(given.object, given.train, given.seed, given.structures, train=count, test=given.tests)
+    tests = {given.train: own_test}
+    if given.train == "preferred":
+        tests["uniform"] = pictures_of(
+            given.object, "uniform", given.seed, given.structures, train=1, test=given.tests
+        )[1]
+    model = None
+    if learned:
+        model = train(given.method, given.object, data, seed=given.seed, epochs=given.epochs, batch=given.batch)
+    parameters = 0
+    if model is not None:
+        network = model.network if isinstance(model, OrientCourse) else model
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+    trained_s = time.process_time() - start
+    rows = {}
+    for views, test in tests.items():
+        if model is None:
+            poses, told = match_templates(given.object, test, given.structures, given.grid), torch.zeros(given.tests)
+        else:
+            poses, told = answers(model, test["picture"], group, given.method)
+        angles = orientation_angles(test["rotation"], poses, group=group)
+        rows[views] = summarise_angles(angles).as_dict()
+        if group is not None:
+            rows[views]["mean_without_symmetry_rad"] = float(orientation_angles(test["rotation"], poses).mean())
+        if given.method == "mixture":
+            rows[views]["reliability"] = reliability(told, torch.rad2deg(angles) <= 10.0).as_dict()
+    document = {
+        "method": given.method, "object": given.object, "symmetry": symmetry, "train": given.train, "seed": given.seed,
+        "epochs": given.epochs if learned else 0, "pictures": given.pictures if learned else 0, "tests": given.tests,
+        "grid": given.grid if not learned else "O", "parameters": parameters, "errors": rows,
+        "constant_guess_preferred_rad": constant_guess_rad(0.1), "cpu_s_training": round(trained_s, 1),
+        "cpu_s": round(time.process_time() - start, 1), "threads": 1, "torch": torch.__version__,
+    }  # fmt: skip
+    given.out.mkdir(parents=True, exist_ok=True)
+    mark = given.grid if not learned else given.method
+    path = given.out / f"{given.object}_{given.train}_{mark}_seed{given.seed}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    for views, row in rows.items():
+        print(
+            f"{views}: mean {row['mean_rad']:.4f} median {row['median_rad']:.4f} rad, {row['near']:.1%} within 10 deg"
+        )
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
