@@ -183,7 +183,9 @@ def test_targets_by_hand() -> None:
     found = distance_map(labels, rows, columns, radius_px=2.0)
     assert found.tolist()[1] == pytest.approx([0.0, 2.0, 4.0])
     assert float(distance_map(torch.zeros(0, 2), rows, columns, radius_px=2.0).min()) == FAR
-    assert soft_target(torch.tensor([0.0, 0.25, FAR]), width=0.25).tolist() == pytest.approx([1.0, 0.60653, 0.0], abs=1e-4)
+    assert soft_target(torch.tensor([0.0, 0.25, FAR]), width=0.25).tolist() == pytest.approx(
+        [1.0, 0.60653, 0.0], abs=1e-4
+    )
     weight = edge_weight(torch.tensor([0.0, 5.0, 9.0]), torch.tensor([5.0, -1.0]), (10, 10), margin_px=1.0)
     assert weight.tolist() == [[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
 

@@ -153,9 +153,8 @@ class PickRun:
         lost = [outcome for outcome in self.outcomes if outcome.result is None]
         kept = self.picks
         probability = np.concatenate([one.probability for one in kept]) if kept else np.zeros(0)
-        quantiles = {
-            f"{share:g}": round(float(np.quantile(probability, share)), 4) for share in (0.05, 0.25, 0.5, 0.75, 0.95)
-        }
+        shares = (0.05, 0.25, 0.5, 0.75, 0.95) if len(probability) else ()
+        quantiles = {f"{share:g}": round(float(np.quantile(probability, share)), 4) for share in shares}
         return {
             "schema": "equivox.pick.run/1",
             "version": equivox.__version__,
@@ -167,7 +166,7 @@ class PickRun:
             "calibrated": self.calibrated,
             "picks": len(probability),
             "expected_precision": round(float(probability.mean()), 4) if len(probability) else None,
-            "probability_quantiles": quantiles if len(probability) else {},
+            "probability_quantiles": quantiles,
             "results": [
                 {
                     "micrograph": one.name, "picks": len(one), "contrast": one.contrast,
