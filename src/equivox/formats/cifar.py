@@ -17,6 +17,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from equivox.errors import InputError
+from equivox.formats.archives import Array
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
@@ -74,7 +75,7 @@ def _members(folder: Path) -> list[tuple[Path, bool]]:
     return []
 
 
-def _read_binary(path: Path) -> tuple[np.ndarray[Any, Any], list[int]]:
+def _read_binary(path: Path) -> tuple[Array, list[int]]:
     """Records of one label byte (two for CIFAR-100, the second one finer) and 3072 pixels."""
     content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
     extra = 2 if path.stem in ("train", "test") else 1
@@ -85,7 +86,7 @@ def _read_binary(path: Path) -> tuple[np.ndarray[Any, Any], list[int]]:
     return records[:, extra:], [int(value) for value in records[:, extra - 1]]
 
 
-def _read_pickled(path: Path) -> tuple[np.ndarray[Any, Any], list[int]]:
+def _read_pickled(path: Path) -> tuple[Array, list[int]]:
     """The table of a pickled batch."""
     table = _table(path)
     pixels = table.get("data")
@@ -135,7 +136,7 @@ class _Array:
     """An array that waits for its state."""
 
     def __init__(self) -> None:
-        self.value: np.ndarray[Any, Any] | None = None
+        self.value: Array | None = None
 
 
 def _run(content: bytes, path: Path) -> Any:

@@ -22,7 +22,7 @@ SMALLEST_SIDE = 8
 
 def central_square(
     picture: UInt8[Tensor, "channel y x"], config: InputConfig, *, where: str = "the picture"
-) -> UInt8[Tensor, "channel side side"]:
+) -> UInt8[Tensor, "channel_out side side"]:
     """Crop, convert between grey and colour, and resize where needed; the result has the field's side, or one less.
 
     Raises

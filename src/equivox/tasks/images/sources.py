@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from equivox.errors import InputError
-from equivox.formats.archives import read_arrays, require_file, require_length
+from equivox.formats.archives import Array, read_arrays, require_file, require_length
 from equivox.formats.cifar import is_cifar, read_cifar
 from equivox.formats.galaxy_zoo import CLASSES as GALAXY_CLASSES
 from equivox.formats.galaxy_zoo import is_galaxy_table, read_galaxy_table
@@ -252,7 +252,7 @@ def _from_medmnist(path: Path, arrays: dict[str, Any], config: InputConfig) -> I
     return ImageSource(path.stem, names, entries, lambda at: torch.from_numpy(stacks[at]).movedim(-1, 0), config)
 
 
-def pixel_array(path: Path, name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def pixel_array(path: Path, name: str, array: Array) -> Array:
     """An archive's pictures as uint8 (picture, y, x, channel); :class:`InputError` for anything else."""
     if array.dtype != np.uint8:
         raise InputError(f"{path}, array {name}, holds {array.dtype}; pixels of 0 to 255 (uint8) are needed.")
@@ -263,7 +263,7 @@ def pixel_array(path: Path, name: str, array: np.ndarray[Any, Any]) -> np.ndarra
     return np.ascontiguousarray(array)
 
 
-def _whole_numbers(path: Path, name: str, array: np.ndarray[Any, Any]) -> list[int]:
+def _whole_numbers(path: Path, name: str, array: Array) -> list[int]:
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise InputError(
             f"{path}, array {name}, has shape {array.shape} and type {array.dtype}; class numbers are needed."
