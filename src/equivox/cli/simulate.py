@@ -35,3 +35,38 @@ app.command(
         "equivox simulate motion scan.nii.gz labels.nii.gz --pose pose.json --methods truth blind --out quick --seed 3"
     ),
 )
+app.command(
+    "equivox.cli.simulate_particles:particles",
+    name="particles",
+    help=(
+        "Simulate images of single particles with known poses, as an extraction from micrographs gives them.\n\n"
+        "Writes particles/*.mrcs, particles.star (poses, origins, CTF, half sets; names relative to the output folder) "
+        "and run.json. The same seed gives the same images, with any number of workers.\n\n"
+        "For example:\n\n"
+        "equivox simulate particles 1igy --out sim --count 2000 --box-px 64 --pixel-size-angstrom 4 --snr 0.1\n\n"
+        "equivox simulate particles model.cif --out sim --assembly 1 --orientations measured --workers 4"
+    ),
+)
+app.command(
+    "equivox.cli.simulate_micrographs:micrographs",
+    name="micrographs",
+    help=(
+        "Simulate micrographs with known particles among decoys, broken particles, dirt, carbon and gold.\n\n"
+        "Writes micrographs/*.mrc, micrographs.star, particles.star (coordinates, poses, CTF), coordinates.txt and "
+        "decoys.txt (topaz) and run.json; names are relative to the output folder. Particles are dark, as recorded.\n\n"
+        "For example:\n\nequivox simulate micrographs 1oel --out sim --count 20 --snr 0.3\n\n"
+        "equivox simulate micrographs model.pdb --out full --size-px 4096 4096 --pixel-size-angstrom 1 --workers 4"
+    ),
+)
+app.command(
+    "equivox.cli.simulate_atrophy:atrophy",
+    name="atrophy",
+    help=(
+        "Make brains with SYNTHETIC atrophy: wider ventricles, smaller hippocampi and cortex, in known degrees.\n\n"
+        "Needs brain-extracted scans and your own label maps of them (none ships). Severities 0 to 4 are balanced, one "
+        "for each subject. Writes NAME_severityK_synthetic.nii.gz, atrophy.csv, controls.json, README.md and run.json. "
+        "Synthetic data say nothing about a disease.\n\n"
+        "For example:\n\nequivox simulate atrophy brains --labels segmentations --out atrophy --severities 0 2\n\n"
+        "equivox simulate atrophy people.csv --labels aseg --scheme freesurfer --out atrophy --untouched --workers 4"
+    ),
+)
