@@ -16,6 +16,7 @@ from equivox.cli.options import RUNNING
 
 if TYPE_CHECKING:
     from equivox.tasks.pose.train import Trained, TrainRun
+    from equivox.tasks.pose.train_simulated import SimulatedData
 
 app = App(
     name="train",
@@ -27,6 +28,7 @@ app = App(
 AUGMENTATION = Group("Augmentation", sort_key=5)
 NETWORK = Group("Network", sort_key=6)
 LEARNING = Group("Learning", sort_key=7)
+SIMULATION = Group("Simulation", sort_key=8)
 
 
 def _augment(*names: str) -> Parameter:
@@ -66,6 +68,10 @@ class TrainOptions:
     """Also write TensorBoard files, beside curves.csv."""
     join: Annotated[str | None, _RUN] = None
     """Name or folder of a model: take the other network from it, so that the result can pose on its own."""
+    simulate: Annotated[int | None, Parameter(group=SIMULATION)] = None
+    """Simulate so many new head stacks per epoch, beside the folders' volumes or instead of them (preset equivox)."""
+    templates: Annotated[Path | None, Parameter(group=SIMULATION)] = None
+    """Folder of templates for --simulate, as equivox simulate head takes it."""
     json: Annotated[bool, _FLAG] = False
     """Print one JSON document on stdout."""
     quiet: Annotated[bool, _FLAG] = False
@@ -178,10 +184,10 @@ class RotateOptions(CommonOptions):
 
 @app.command
 def segment(
-    train_image_dir: Path,
-    train_labels_dir: Path,
-    val_image_dir: Path,
-    val_labels_dir: Path,
+    train_image_dir: Path | None = None,
+    train_labels_dir: Path | None = None,
+    val_image_dir: Path | None = None,
+    val_labels_dir: Path | None = None,
     model_dir: Path | None = None,
     /,
     *,
@@ -194,7 +200,8 @@ def segment(
 
     A volume and its label share the name up to the first dot. Labels: 1 the object, 2 and above further classes, 0
     background. Writes model/ (for equivox pose predict --model), checkpoints/best.ckpt and last.ckpt, curves.csv and
-    run.json. Values in brackets are the presets'. Needs the extra train.
+    run.json. Values in brackets are the presets'. Needs the extra train. With --simulate the first two folders, or all
+    four, may be left out.
 
     For example:
 
@@ -227,19 +234,22 @@ def segment(
     from equivox.errors import ConfigError
     from equivox.tasks.pose.train_config import segment_preset
 
-    given = _values(options or SegmentOptions())
-    settings = segment_preset(preset).with_values(**given)
-    if "max_voxel_size_mm" in given and not settings.randomise_res:
+    values = _values(options or SegmentOptions())
+    settings = segment_preset(preset).with_values(**values)
+    if "max_voxel_size_mm" in values and not settings.randomise_res:
         raise ConfigError("--max_res_iso does nothing without --randomise_res; pass both or neither.")
-    place = _one_place(model_dir, out)
     speak = run or TrainOptions()
+    given = [train_image_dir, train_labels_dir, val_image_dir, val_labels_dir, model_dir]
+    training, validation, last = _segment_folders([path for path in given if path is not None], speak)
+    place = _one_place(last, out)
     from equivox.tasks.pose.train import train_segment
 
     trained = train_segment(
-        (train_image_dir, train_labels_dir),
-        (val_image_dir, val_labels_dir),
+        training,
+        validation,
         settings,
         _train_run(speak, place),
+        simulated=_simulated(speak),
         command=sys.argv,
         progress=_progress(speak, settings.n_epochs),
     )
@@ -248,7 +258,7 @@ def segment(
 
 @app.command
 def rotate(
-    paths: list[Path],
+    paths: list[Path] | None = None,
     /,
     *,
     out: Path | None = None,
@@ -285,16 +295,17 @@ def rotate(
     from equivox.tasks.pose.train_config import rotate_preset
     from equivox.tasks.pose.train_layout import sort_paths
 
-    layout = sort_paths(paths)
+    speak = run or TrainOptions()
+    layout = sort_paths(paths or [], simulate=speak.simulate is not None)
     settings = rotate_preset(preset).with_values(**_values(options or RotateOptions()))
     place = _one_place(layout.results, out)
-    speak = run or TrainOptions()
     from equivox.tasks.pose.train import train_rotate
 
     trained = train_rotate(
         layout,
         settings,
         _train_run(speak, place),
+        simulated=_simulated(speak),
         command=sys.argv,
         progress=_progress(speak, settings.n_epochs),
     )
@@ -305,6 +316,36 @@ def _values(options: CommonOptions) -> dict[str, Any]:
     """What was given on the command line."""
     found = {field.name: getattr(options, field.name) for field in fields(options)}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _segment_folders(
+    given: list[Path], speak: TrainOptions
+) -> tuple[tuple[Path, Path] | None, tuple[Path, Path] | None, Path | None]:
+    """Training folders, validation folders, results: what the paths mean, with and without simulation."""
+    from equivox.errors import ConfigError
+    from equivox.tasks.pose.train_layout import split_folders
+
+    if len(given) >= 4:
+        return (given[0], given[1]), (given[2], given[3]), given[4] if len(given) == 5 else None
+    if speak.simulate is None:
+        raise ConfigError(
+            f"got {len(given)} folders; give TRAIN_IMAGES TRAIN_LABELS VAL_IMAGES VAL_LABELS, or --simulate N."
+        )
+    images, labels, last = split_folders(given)
+    return None, None if images is None or labels is None else (images, labels), last
+
+
+def _simulated(speak: TrainOptions) -> SimulatedData | None:
+    """What --simulate asks for."""
+    from equivox.errors import ConfigError
+
+    if speak.simulate is None:
+        if speak.templates is not None:
+            raise ConfigError("--templates does nothing without --simulate; pass both or neither.")
+        return None
+    from equivox.tasks.pose.train_simulated import SimulatedData
+
+    return SimulatedData(count=speak.simulate, templates=speak.templates)
 
 
 def _one_place(last_path: Path | None, out: Path | None) -> Path:

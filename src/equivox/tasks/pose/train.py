@@ -32,6 +32,7 @@ from equivox.tasks.pose.train_layout import (
     read_annotations,
 )
 from equivox.tasks.pose.train_result import write_model
+from equivox.tasks.pose.train_simulated import MixedSamples, SimulatedData, SimulatedSamples
 from equivox.weights.folder import ModelFolder, find_model
 
 Network = Literal["segment", "rotate"]
@@ -93,11 +94,12 @@ Progress = Callable[[int, Mapping[str, float]], None]
 
 
 def train_segment(
-    training: tuple[Path, Path],
-    validation: tuple[Path, Path],
+    training: tuple[Path, Path] | None,
+    validation: tuple[Path, Path] | None,
     settings: SegmentTraining,
     run: TrainRun,
     *,
+    simulated: SimulatedData | None = None,
     command: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Trained:
@@ -106,11 +108,13 @@ def train_segment(
     Parameters
     ----------
     training, validation
-        Folders of volumes and of labels.
+        Folders of volumes and of labels; None where simulated stacks stand in.
     settings
         What to train and how.
     run
         Where, from which seed, into which folder.
+    simulated
+        Stacks simulated on the way, beside those of the folders or instead of them.
     command
         For the record.
     progress
@@ -121,17 +125,19 @@ def train_segment(
     EquivoxError
         If the data or the settings cannot be used, results are in the way, or an extra is missing.
     """
-    train_pairs, val_pairs = match_folders(*training), match_folders(*validation)
-    data = {"training": [pair.id for pair in train_pairs], "validation": [pair.id for pair in val_pairs]}
+    parts = {}
+    for fold, folders in (("training", training), ("validation", validation)):
+        pairs = [] if folders is None else match_folders(*folders)
+        samples = SegmentSamples(pairs, settings, training=fold == "training", seed=run.seed)
+        parts[fold] = ([pair.id for pair in pairs], samples)
     return _train(
         "segment",
         lambda: SegmentCourse(settings, seed=run.seed),
-        SegmentSamples(train_pairs, settings, training=True, seed=run.seed),
-        SegmentSamples(val_pairs, settings, training=False, seed=run.seed),
-        settings,
-        run,
+        *_with_simulated(parts, simulated, settings, run.seed),
+        settings=settings,
+        run=run,
         monitor="val_loss",
-        data=data,
+        data=_data_of(parts, simulated),
         command=command,
         progress=progress,
         warnings=(),
@@ -143,6 +149,7 @@ def train_rotate(
     settings: RotateTraining,
     run: TrainRun,
     *,
+    simulated: SimulatedData | None = None,
     command: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Trained:
@@ -154,7 +161,7 @@ def train_rotate(
     ----------
     layout
         Folders and tables; see :func:`equivox.tasks.pose.train_layout.sort_paths`.
-    settings, run, command, progress
+    settings, run, simulated, command, progress
         As for :func:`train_segment`.
 
     Raises
@@ -162,26 +169,22 @@ def train_rotate(
     EquivoxError
         As :func:`train_segment`.
     """
-    train_examples, unused = _examples(layout, "training")
-    val_examples, unused_too = _examples(layout, "validation")
-    warnings = [
-        f"{len(names)} rows of {table} belong to no volume, for example {names[0]!r}."
-        for names, table in ((unused, layout.tables[0]), (unused_too, layout.tables[-1]))
-        if names
-    ]
-    data = {
-        "training": [example.pair.id for example in train_examples],
-        "validation": [example.pair.id for example in val_examples],
-    }
+    parts, warnings = {}, []
+    for fold in ("training", "validation"):
+        examples, unused = _examples(layout, fold)
+        samples = RotateSamples(examples, settings, training=fold == "training", seed=run.seed)
+        parts[fold] = ([example.pair.id for example in examples], samples)
+        if unused:
+            table = layout.tables[0 if fold == "training" else -1]
+            warnings.append(f"{len(unused)} rows of {table} belong to no volume, for example {unused[0]!r}.")
     return _train(
         "rotate",
         lambda: RotateCourse(settings, seed=run.seed),
-        RotateSamples(train_examples, settings, training=True, seed=run.seed),
-        RotateSamples(val_examples, settings, training=False, seed=run.seed),
-        settings,
-        run,
+        *_with_simulated(parts, simulated, settings, run.seed),
+        settings=settings,
+        run=run,
         monitor="val_loss" if settings.preset == "published" else "val_rotation_error_deg",
-        data=data,
+        data=_data_of(parts, simulated),
         command=command,
         progress=progress,
         warnings=tuple(warnings),
@@ -189,16 +192,40 @@ def train_rotate(
 
 
 def _examples(layout: RotateLayout, fold: str) -> tuple[list[Annotated], list[str]]:
-    """Volumes of a fold with their angles, and rows without a volume."""
+    """Volumes of a fold with their angles, and rows without a volume; nothing where a fold has no folders."""
     training = fold == "training"
     images, labels = (
         (layout.training_images, layout.training_labels)
         if training
         else (layout.validation_images, layout.validation_labels)
     )
+    if images is None or labels is None:
+        return [], []
     table = layout.tables[0 if training else -1]
     rows = read_annotations(table, need_fold=len(layout.tables) == 1)
     return annotate(match_folders(images, labels, endings=ROTATE_ENDINGS), rows, fold=fold, table=table)
+
+
+def _with_simulated(
+    parts: Mapping[str, tuple[list[str], Samples]],
+    simulated: SimulatedData | None,
+    settings: SegmentTraining | RotateTraining,
+    seed: int,
+) -> tuple[Samples, Samples]:
+    """Training and validation data; simulated stacks join the former and stand in for the latter where it is empty."""
+    training, validation = parts["training"][1], parts["validation"][1]
+    if simulated is None:
+        return training, validation
+    made: Samples = SimulatedSamples(simulated, settings, training=True, seed=seed)
+    if not len(validation):
+        validation = SimulatedSamples(simulated, settings, training=False, seed=seed)
+    return (MixedSamples(training, made, seed=seed) if len(training) else made), validation
+
+
+def _data_of(parts: Mapping[str, tuple[list[str], Samples]], simulated: SimulatedData | None) -> dict[str, list[str]]:
+    """What is learned from, by name, for the record."""
+    found = {fold: ids for fold, (ids, _) in parts.items()}
+    return found if simulated is None else {**found, "simulated": simulated.described()}
 
 
 def _train(
@@ -206,9 +233,9 @@ def _train(
     make_course: Callable[[], Course],
     training: Samples,
     validation: Samples,
+    *,
     settings: SegmentTraining | RotateTraining,
     run: TrainRun,
-    *,
     monitor: str,
     data: Mapping[str, list[str]],
     command: Sequence[str],

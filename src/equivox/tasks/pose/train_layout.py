@@ -68,26 +68,27 @@ class RotateLayout:
     Parameters
     ----------
     training_images, training_labels, validation_images, validation_labels
-        Folders.
+        Folders; None where simulated stacks stand in.
     tables
         One table with a column ``fold``, or one for training and one for validation.
     results
         Last path, where one was given.
     """
 
-    training_images: Path
-    training_labels: Path
-    validation_images: Path
-    validation_labels: Path
+    training_images: Path | None
+    training_labels: Path | None
+    validation_images: Path | None
+    validation_labels: Path | None
     tables: tuple[Path, ...]
     results: Path | None
 
 
-def sort_paths(paths: Sequence[Path]) -> RotateLayout:
+def sort_paths(paths: Sequence[Path], *, simulate: bool = False) -> RotateLayout:
     """Read the positional paths in either published form; a path that ends in ``.csv`` is a table.
 
     Four folders (training volumes, training labels, validation volumes, validation labels) in this order, one table
     (with the column ``fold``) or two (training, then validation) anywhere among them, and last the results' folder.
+    With ``simulate`` the training folders, or all four with the tables, may be left out.
 
     Raises
     ------
@@ -96,6 +97,14 @@ def sort_paths(paths: Sequence[Path]) -> RotateLayout:
     """
     tables = tuple(path for path in paths if path.suffix.lower() == ".csv")
     folders = [path for path in paths if path.suffix.lower() != ".csv"]
+    if simulate and len(folders) < 4:
+        images, labels, results = split_folders(folders)
+        if (images is None) != (not tables) or len(tables) > 1:
+            raise ConfigError(
+                f"got {len(folders)} folders and {len(tables)} .csv files; with --simulate give VAL_IMAGES VAL_LABELS "
+                "and their annotation .csv, or neither."
+            )
+        return RotateLayout(None, None, images, labels, tables, results)
     if len(tables) not in (1, 2) or len(folders) not in (4, 5):
         raise ConfigError(
             f"got {len(folders)} folders and {len(tables)} .csv files; give TRAIN_IMAGES TRAIN_LABELS VAL_IMAGES "
@@ -111,6 +120,12 @@ def sort_paths(paths: Sequence[Path]) -> RotateLayout:
         tables=tables,
         results=folders[4] if len(folders) == 5 else None,
     )
+
+
+def split_folders(folders: Sequence[Path]) -> tuple[Path | None, Path | None, Path | None]:
+    """Validation volumes, validation labels, results: what up to three folders mean when training is simulated."""
+    images, labels = (folders[0], folders[1]) if len(folders) >= 2 else (None, None)
+    return images, labels, folders[-1] if len(folders) % 2 else None
 
 
 def match_folders(images: Path, labels: Path, *, endings: Sequence[str] = NIFTI_ENDINGS) -> list[Pair]:
