@@ -82,7 +82,7 @@ def search_poses(
 
 
 def hypotheses_of(network: OrientationNet, pictures: Float[Tensor, "batch channel y x"]) -> PoseHypotheses:
-    """The mixture after the last look."""
+    """The mixture after the last look: the best four answers of the fine grid looked at once more, and the others."""
     coarse = network.look_coarse(pictures)
     if network.fine is None:
         return coarse
@@ -92,10 +92,13 @@ def hypotheses_of(network: OrientationNet, pictures: Float[Tensor, "batch channe
     fine = network.look_fine(pictures, cells)
     scores = fine.logits.masked_fill(repeated, NEVER)
     kept = PoseHypotheses(scores, fine.rotations, fine.kappa, fine.shifts_px)
-    last = kept.select(scores.topk(min(SECOND_LOOK, count), dim=1).indices)
-    final = network.look_fine(pictures, last.rotations)
-    lost = last.logits <= NEVER
-    return PoseHypotheses(final.logits.masked_fill(lost, NEVER), final.rotations, final.kappa, final.shifts_px)
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    first, others = kept.select(order[:, :SECOND_LOOK]), kept.select(order[:, SECOND_LOOK:])
+    last = network.look_fine(pictures, first.rotations)
+    moved = PoseHypotheses(
+        last.logits.masked_fill(first.logits <= NEVER, NEVER), last.rotations, last.kappa, last.shifts_px
+    )
+    return _together(moved, others)
 
 
 def fine_cells(
@@ -142,4 +145,17 @@ def best_answers(
         log_density=torch.stack(density, dim=1),
         entropy=mixture_entropy(logits, modes, kappa, group=group),
         shifts_px=torch.stack(shifts, dim=1) if shifts else None,
+    )
+
+
+def _together(first: PoseHypotheses, second: PoseHypotheses) -> PoseHypotheses:
+    """Hypotheses of both."""
+    shifts = None
+    if first.shifts_px is not None and second.shifts_px is not None:
+        shifts = torch.cat([first.shifts_px, second.shifts_px], dim=1)
+    return PoseHypotheses(
+        torch.cat([first.logits, second.logits], dim=1),
+        torch.cat([first.rotations, second.rotations], dim=1),
+        torch.cat([first.kappa, second.kappa], dim=1),
+        shifts,
     )

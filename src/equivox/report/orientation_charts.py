@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from equivox.report.charts import STYLE
 
 BLUE, RED, GREY = "#2463a8", "#c0392b", "#59636e"
+SMOOTH = 8
+"""Cells along each side of a bin, so that its edges follow the map."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,17 +31,16 @@ class Example:
 def view_map(counts: Int[np.ndarray, "row column"]) -> bytes:
     """Viewing directions on a Mollweide map: bins of equal area, tilt 0 on top, rot from -180 to 180 degrees."""
     rows, columns = counts.shape
-    latitude = np.arcsin(np.linspace(-1.0, 1.0, rows + 1))
-    longitude = np.linspace(-np.pi, np.pi, columns + 1)
+    fine = np.repeat(np.repeat(counts, SMOOTH, axis=0), SMOOTH, axis=1)  # bins have curved edges on this map
+    latitude = np.arcsin(np.linspace(-1.0, 1.0, rows * SMOOTH + 1))
+    longitude = np.linspace(-np.pi, np.pi, columns * SMOOTH + 1)
     mean = max(float(counts.mean()), 1e-12)
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.7), layout="constrained")
         FigureCanvasSVG(figure)
         panel: Any = figure.add_subplot(111, projection="mollweide")
         top = max(2.0, float(counts.max()) / mean)
-        drawn = panel.pcolormesh(
-            longitude, latitude, counts / mean, cmap="viridis", vmin=0.0, vmax=top, rasterized=True
-        )
+        drawn = panel.pcolormesh(longitude, latitude, fine / mean, cmap="viridis", vmin=0.0, vmax=top, rasterized=True)
         panel.set_xticks(np.radians([-120, -60, 0, 60, 120]), ["-120°", "-60°", "rot 0°", "60°", "120°"], color="white")
         panel.set_yticks(np.radians([-60, -30, 0, 30, 60]), ["tilt 150°", "120°", "90°", "60°", "30°"])
         panel.grid(lw=0.4, color="white", alpha=0.5)
@@ -70,18 +71,27 @@ def histogram_chart(
         return _svg(figure)
 
 
-def reliability_chart(confidence: Sequence[float], share: Sequence[float], count: Sequence[int]) -> bytes:
-    """Share right against the confidence told; on the line it is honest. Points are as large as their bins are full."""
+def reliability_chart(
+    confidence: Sequence[float], share: Sequence[float], count: Sequence[int], values: Sequence[float]
+) -> bytes:
+    """Share right against the confidence told (on the dotted line it is honest), and how often which is told.
+
+    Points are as large as their bins are full; ``values`` are the confidences themselves.
+    """
     with rc_context(STYLE):
-        figure = Figure(figsize=(3.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(6.8, 3.0), layout="constrained")
         FigureCanvasSVG(figure)
-        panel: Any = figure.subplots()
-        panel.plot([0, 1], [0, 1], ":", color=GREY, lw=1)
+        left, right = figure.subplots(1, 2)
+        left.plot([0, 1], [0, 1], ":", color=GREY, lw=1)
         sizes = 20 + 160 * np.asarray(count, dtype=float) / max(1, max(count, default=1))
-        panel.scatter(confidence, share, s=sizes, color=BLUE, alpha=0.8, lw=0)
-        panel.plot(confidence, share, color=BLUE, lw=0.8)
-        panel.set(xlabel="confidence", ylabel="share within 10°", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        panel.spines[["top", "right"]].set_visible(False)
+        left.scatter(confidence, share, s=sizes, color=BLUE, alpha=0.8, lw=0)
+        left.plot(confidence, share, color=BLUE, lw=0.8)
+        left.set(xlabel="confidence", ylabel="share within 10°", xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
+        left.set_aspect("equal")
+        right.hist(np.asarray(values, dtype=float), bins=20, range=(0.0, 1.0), color=BLUE, alpha=0.85)
+        right.set(xlabel="confidence", ylabel="particles", xlim=(0, 1))
+        for panel in (left, right):
+            panel.spines[["top", "right"]].set_visible(False)
         return _svg(figure)
 
 

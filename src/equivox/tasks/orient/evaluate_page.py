@@ -20,7 +20,7 @@ NOTICE = "Errors are arcs between rotations; the poses in the table are taken as
 def render_evaluation(evaluation: OrientationEvaluation) -> str:
     """HTML of the report."""
     degrees = torch.rad2deg(evaluation.reduced_rad)
-    honesty = evaluation.honesty
+    honesty, told = evaluation.honesty, evaluation.confidence.tolist()
     confidence = torch.zeros(len(evaluation.preparation.stack), dtype=evaluation.confidence.dtype)
     usable = torch.zeros(len(confidence), dtype=torch.bool)
     places = torch.tensor(evaluation.index)
@@ -39,7 +39,7 @@ def render_evaluation(evaluation: OrientationEvaluation) -> str:
         ),
         Chart(
             "Is the confidence honest?",
-            as_data_uri(reliability_chart(honesty.confidence, honesty.share, honesty.count), SVG),
+            as_data_uri(reliability_chart(honesty.confidence, honesty.share, honesty.count, told), SVG),
             f"Expected calibration error {honesty.error:.3f}.",
         ),
         Chart("Views as answered", as_data_uri(view_map(evaluation.coverage.counts.numpy()), SVG), view_caption()),
