@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from equivox.cli.encode_measure import probe, robustness
+from equivox.cli.encode_train import finetune, pretrain
 from equivox.cli.options import Output, Run
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ app = App(
     help="Brain MRI as vectors that turn with the head and numbers that do not: embed, align, probe, robustness.",
     help_format="plaintext",
 )
-for _command in (probe, robustness):
+for _command in (probe, robustness, pretrain, finetune):
     app.command(_command)
 
 

@@ -56,7 +56,8 @@ class BrainDecoder(nn.Module):
             gates.append(gate)
             before = gate.irreps_out
         self.upsample = BinomialUpsample3d(8)
-        self.convolutions, self.norms, self.gates = map(nn.ModuleList, (convolutions, norms, gates))
+        self.convolutions, self.norms = nn.ModuleList(convolutions), nn.ModuleList(norms)
+        self.gates = nn.ModuleList(gates)
         self.last = SteerableConv3d(before, "1x0e", 3, lmax=2, generator=generator)
 
     def forward(self, field: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch 1 x2 y2 z2"]:

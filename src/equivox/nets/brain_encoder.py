@@ -99,6 +99,7 @@ class BrainEncoder(nn.Module):
             before = level.gate.irreps_out
             levels.append(level)
         self.levels = nn.ModuleList(levels)
+        self.irreps_last = before
         self.pool = BinomialPool3d(8)
         landmarks = sum(level.landmarks for level in levels)
         vectors = sum(level.polar for level in levels)

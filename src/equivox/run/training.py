@@ -26,7 +26,10 @@ from torch.utils.data import DataLoader
 from equivox.errors import ConfigError, MissingExtraError, OutputError
 from equivox.run.curves import Curves
 from equivox.run.interrupt import restored_interrupt
+from equivox.run.ranks import gather_sums, own_share, rank, strategy_for, wait_for_all
 from equivox.run.sampling import Drawn, Group, Places, Sample, Samples, group_samples
+from equivox.run.schedule import PRECISIONS
+from equivox.run.schedule import Schedule as Schedule
 from equivox.run.seeds import seed_for
 from equivox.run.sums import SampleSums
 
@@ -68,46 +71,6 @@ class Paced(Protocol):
     def start_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """Called before every epoch, also the first one after a resume."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and in which portions a course runs.
-
-    Raises
-    ------
-    ConfigError
-        If a number is not positive.
-    """
-
-    epochs: int
-    """Epochs in all, those before a resume included."""
-    batch_size: int = 1
-    """Samples per step."""
-    validate_every: int = 1
-    """Epochs between validations."""
-    keep_every: int | None = None
-    """Also keep the checkpoint of every so many epochs; by default only the best and the last."""
-    monitor: str = "val_loss"
-    """Column of the curves whose smallest value is the best."""
-    seed: int = 0
-    """Of everything random."""
-    workers: int = 0
-    """Processes that prepare samples; 0 prepares them in the training process. Results do not depend on it."""
-    patience: int | None = None
-    """Stop after so many validations without a new best; None: never."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
-        for name in ("keep_every", "patience"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
-        if self.validate_every > self.epochs:
-            raise ConfigError(f"validate_every is {self.validate_every}, more than the {self.epochs} epochs; lower it.")
-        if self.workers < 0:
-            raise ConfigError(f"workers is {self.workers}; give 0 or more.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +143,9 @@ def fit(
         trainer = pl.Trainer(
             max_epochs=schedule.epochs,
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
-            devices=[device.index or 0] if device.type == "cuda" else 1,
+            devices=[device.index or 0] if device.type == "cuda" and schedule.devices == 1 else schedule.devices,
+            strategy=strategy_for(schedule.devices),
+            precision=PRECISIONS[schedule.precision],
             logger=_tensorboard(folder) if tensorboard else False,
             callbacks=[keeper],
             default_root_dir=folder,
@@ -203,6 +168,9 @@ def fit(
             if trainer.interrupted:
                 raise KeyboardInterrupt from None
             raise
+    if schedule.devices > 1:  # the keeper that knows was in another process
+        done = {**(content := _read(checkpoints / LAST))["keeper"], "epochs": content["epochs"]}
+        return Fitted(done["epochs"], done["best_epoch"], done["best_value"], checkpoints / BEST, checkpoints / LAST)
     return Fitted(keeper.epochs, keeper.best_epoch, keeper.best_value, checkpoints / BEST, checkpoints / LAST)
 
 
@@ -265,7 +233,8 @@ class _Keeper(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop rows of epochs that a cut-off run had begun to write and the checkpoint does not know."""
-        self.curves.start(self.columns, epochs_done=trainer.current_epoch)
+        if rank() == 0:
+            self.curves.start(self.columns, epochs_done=trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Dropout and the like draw from torch's global generator, which starts anew in every epoch."""
@@ -278,11 +247,14 @@ class _Keeper(pl.Callback):
         """Keep what the epoch has brought."""
         assert isinstance(pl_module, _Module)
         epoch = trainer.current_epoch
-        row = {**pl_module.training_sums.take("train"), **pl_module.validation_sums.take("val")}
-        if not set(row) <= set(self.columns):
-            self.columns = [*self.columns, *(name for name in row if name not in self.columns)]
-            self.curves.start(self.columns, epochs_done=epoch)
-        self.curves.append(epoch, row)
+        training, validation = gather_sums(pl_module.training_sums), gather_sums(pl_module.validation_sums)
+        row = {**training.take("train"), **validation.take("val")}
+        fresh = [name for name in row if name not in self.columns]
+        self.columns = [*self.columns, *fresh]
+        if rank() == 0:
+            if fresh:
+                self.curves.start(self.columns, epochs_done=epoch)
+            self.curves.append(epoch, row)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=epoch)
         value = row.get(self.schedule.monitor)
@@ -296,7 +268,7 @@ class _Keeper(pl.Callback):
             names.append(f"epoch-{epoch:06d}.ckpt")
         for name in [*names, LAST]:  # the last one knows the best of its own epoch
             _save(trainer, self.folder / "checkpoints" / name)
-        if self.on_epoch is not None:
+        if self.on_epoch is not None and rank() == 0:
             self.on_epoch(epoch, row)
         trainer.should_stop = trainer.should_stop or _idle_enough(self.idle, self.schedule)
 
@@ -316,12 +288,27 @@ def network_weights(checkpoint: Path) -> dict[str, Tensor]:
 def _loader(samples: Samples, schedule: Schedule, *, training: bool) -> DataLoader[Sample]:
     return DataLoader(
         Drawn(samples),
-        batch_size=schedule.batch_size,
-        sampler=Places(len(samples), follows=training),
+        batch_size=schedule.batch_size // schedule.devices,
+        sampler=_Share(len(samples), schedule.batch_size, follows=training),
         collate_fn=group_samples,
         num_workers=schedule.workers,
         generator=torch.Generator().manual_seed(seed_for(schedule.seed, "loader")),
     )
+
+
+class _Share(Places):
+    """The places that this process draws."""
+
+    def __init__(self, count: int, batch_size: int, *, follows: bool) -> None:
+        super().__init__(count, follows=follows)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(own_share(self.count, self.batch_size, padded=self.follows))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        share = own_share(self.count, self.batch_size, padded=self.follows)
+        return iter([(self.epoch, position) for position in share])
 
 
 def _save(trainer: pl.Trainer, path: Path) -> None:
@@ -329,7 +316,9 @@ def _save(trainer: pl.Trainer, path: Path) -> None:
     draft = path.with_name(f".{path.name}.part")
     try:
         trainer.save_checkpoint(draft)
-        os.replace(draft, path)
+        if rank() == 0:
+            os.replace(draft, path)
+        wait_for_all()
     except (OSError, RuntimeError) as error:
         draft.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written ({error}); free some space or choose another folder.") from error

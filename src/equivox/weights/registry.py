@@ -26,6 +26,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "orientation": "equivox.nets.orientation:OrientationNet",
     **CLASSIFIERS,
     **ENCODERS,
+    "brain_heads": "equivox.nets.brain_heads:BrainHeads",
 }
 """Name in ``config.json`` -> module and class. The class's parameters are the fields that the file may hold."""
 

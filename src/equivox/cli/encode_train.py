@@ -1,0 +1,258 @@
+"""``equivox encode pretrain`` and ``equivox encode finetune``."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from equivox import __version__
+from equivox.cli.options import RUNNING
+
+if TYPE_CHECKING:
+    from equivox.tasks.encode.train import Trained, TrainRun
+
+LEARNING = Group("Learning", sort_key=6)
+DATA = Group("Data", sort_key=5)
+_LEARN, _DATA, _RUN = Parameter(group=LEARNING), Parameter(group=DATA), Parameter(group=RUNNING)
+_FLAG = Parameter(group=RUNNING, negative="")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How a training is run."""
+
+    images: Annotated[Path | None, _DATA] = None
+    """Folder of the scans that a table names; by default the table's own."""
+    layout: Annotated[Literal["auto", "bids", "adni", "oasis1", "oasis2", "oasis3", "ncanda", "csv"], _DATA] = "auto"
+    """What a folder or table is, where that cannot be told."""
+    brain_extracted: Annotated[bool, Parameter(group=DATA, negative="")] = False
+    """You vouch that nothing but brain is left; what looks like a skull is then a warning."""
+    seed: Annotated[int, _RUN] = 0
+    """Seed of everything random."""
+    device: Annotated[str, _RUN] = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    devices: Annotated[int, _RUN] = 1
+    """Devices, or processes on a CPU, that share every batch (DDP)."""
+    precision: Annotated[Literal["32", "bf16", "16"], _RUN] = "32"
+    """Mixed precision of the network."""
+    workers: Annotated[int, _RUN] = 0
+    """Processes that prepare samples; results do not depend on it."""
+    resume: Annotated[bool, _FLAG] = False
+    """Go on from the last whole epoch, exactly as if nothing had happened."""
+    overwrite: Annotated[bool, _FLAG] = False
+    """Replace the results of an earlier run."""
+    keep_every: Annotated[int | None, _RUN] = None
+    """Keep every so many epochs' checkpoint, beside the best and the last."""
+    tensorboard: Annotated[bool, _FLAG] = False
+    """Also write TensorBoard files, beside curves.csv."""
+    json: Annotated[bool, _FLAG] = False
+    """Print one JSON document on stdout."""
+    quiet: Annotated[bool, _FLAG] = False
+    """Print no progress."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions:
+    """What replaces the recipe's values; None leaves them."""
+
+    network: Annotated[str | None, _LEARN] = None
+    """Encoder: brain_encoder (ours), brain_cnn, brain_vit, brain_swin."""
+    side: Annotated[int | None, _LEARN] = None
+    """Voxels of the working grid; the voxel size follows, so that the field of view stays."""
+    epochs: Annotated[int | None, _LEARN] = None
+    """Passes over the scans."""
+    batch_size: Annotated[int | None, _LEARN] = None
+    """Scans per step."""
+    lr: Annotated[float | None, _LEARN] = None
+    """Learning rate at first; it falls along a cosine."""
+    weight_decay: Annotated[float | None, _LEARN] = None
+    """Weight decay."""
+    strength: Annotated[float | None, _LEARN] = None
+    """Factor on gamma, shading, contrast, noise, slice thickness and wrong centres; 0 for none."""
+    pairs: Annotated[Literal["views", "sessions"] | None, _LEARN] = None
+    """Second view: of the same scan, or of another session of the same person."""
+    validate_every: Annotated[int | None, _LEARN] = None
+    """Epochs between validations."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions:
+    """What replaces the defaults; None leaves them."""
+
+    epochs: Annotated[int | None, _LEARN] = None
+    """Passes over the scans."""
+    batch_size: Annotated[int | None, _LEARN] = None
+    """Scans per step."""
+    lr: Annotated[float | None, _LEARN] = None
+    """Learning rate of the heads."""
+    encoder_lr: Annotated[float | None, _LEARN] = None
+    """Of the encoder, times that of the heads; 0 freezes it."""
+    weight_decay: Annotated[float | None, _LEARN] = None
+    """Weight decay."""
+    orientation: Annotated[Literal["none", "uniform"] | None, _LEARN] = None
+    """Whether training turns scans; an equivariant encoder does not need it."""
+    strength: Annotated[float | None, _LEARN] = None
+    """Factor on all degradations; 0 for none."""
+    side: Annotated[int | None, _LEARN] = None
+    """Voxels of a new encoder's grid."""
+    validate_every: Annotated[int | None, _LEARN] = None
+    """Epochs between validations."""
+
+
+def pretrain(
+    inputs: list[str],
+    /,
+    *,
+    out: Path,
+    preset: str = "brain",
+    options: PretrainOptions | None = None,
+    run: TrainOptions | None = None,
+) -> int:
+    """Pretrain an encoder of brains without labels.
+
+    Persons in the table's split "test" take no part; without a column split, validation is drawn by person. Writes
+    model/ (for equivox encode embed --model), checkpoints/, curves.csv and run.json. Needs the extra train.
+
+    For example:
+
+    equivox encode pretrain subjects.csv --images t1 --out encoder --preset brain --epochs 20
+
+    equivox encode pretrain bids --out encoder32 --preset vicreg --side 32 --batch-size 16 --seed 1 --resume
+
+    Parameters
+    ----------
+    inputs
+        A table with a folder of scans, a BIDS, ADNI, OASIS or NCANDA folder, or brain-extracted T1-weighted scans.
+    out
+        Results' folder.
+    preset
+        Recipe. Ours: brain (all of ours together), soe (scale-free, for plain networks), masked, vicreg, simclr, byol,
+        autoencoder, vae; published: soe_published.
+    options
+        What replaces the recipe's values.
+    run
+        How it is run.
+    """
+    from equivox.tasks.encode.train_config import pretrain_preset
+
+    config = pretrain_preset(preset)
+    given = given_values(options or PretrainOptions())
+    if "network" in given and given["network"] != config.network["architecture"]:
+        given["network"] = {"architecture": given["network"]}
+    elif "network" in given:
+        del given["network"]
+    if "side" in given:
+        given["voxel_size_mm"] = config.voxel_size_mm * config.side / max(given["side"], 1)
+    config = config.with_values(**given)
+    speak = run or TrainOptions()
+    from equivox.tasks.encode.train import pretrain_encoder
+
+    trained = pretrain_encoder(
+        inputs, config, _run(out, speak), command=sys.argv, progress=_progress(speak, config.epochs)
+    )
+    _close(trained, out, speak, "equivox.encode-pretrain/1")
+    return 0
+
+
+def finetune(
+    inputs: list[str],
+    /,
+    *,
+    out: Path,
+    model: str,
+    target: list[Literal["age", "sex", "diagnosis"]] | None = None,
+    options: FinetuneOptions | None = None,
+    run: TrainOptions | None = None,
+) -> int:
+    """Train an encoder to read age, sex or a diagnosis.
+
+    Scans without the target are left out. Writes model/, checkpoints/, curves.csv, predictions.csv (of the scans for
+    validation) and run.json. Needs the extra train.
+
+    For example:
+
+    equivox encode finetune subjects.csv --images t1 --model encoder/model --target age --target sex --out ages
+
+    equivox encode finetune bids --model new:brain_cnn --orientation uniform --out cnn-ages --seed 1 --json
+
+    Parameters
+    ----------
+    inputs
+        As for pretrain; the table has the columns age, sex or diagnosis.
+    out
+        Results' folder.
+    model
+        Name or folder of an encoder, or new:ARCHITECTURE for an untrained one.
+    target
+        What to read; may be given several times. [age]
+    options
+        What replaces the defaults.
+    run
+        How it is run.
+    """
+    from equivox.tasks.encode.train_config import FinetuneConfig
+
+    given = given_values(options or FinetuneOptions())
+    config = FinetuneConfig().with_values(targets=tuple(target or ("age",)), **given)
+    speak = run or TrainOptions()
+    from equivox.tasks.encode.finetune import finetune_encoder
+
+    trained = finetune_encoder(
+        inputs, model, config, _run(out, speak), command=sys.argv, progress=_progress(speak, config.epochs)
+    )
+    _close(trained, out, speak, "equivox.encode-finetune/1")
+    return 0
+
+
+def given_values(options: object) -> dict[str, Any]:
+    """What was given on the command line."""
+    found = {item.name: getattr(options, item.name) for item in fields(options)}  # type: ignore[arg-type]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _run(out: Path, speak: TrainOptions) -> TrainRun:
+    from equivox.tasks.encode.train import TrainRun
+
+    names = [item.name for item in fields(TrainRun) if item.name != "out"]
+    return TrainRun(out=out, **{name: getattr(speak, name) for name in names})
+
+
+def _progress(speak: TrainOptions, epochs: int) -> Callable[[int, Mapping[str, float]], None] | None:
+    """One line on stderr per epoch."""
+
+    def line(epoch: int, row: Mapping[str, float]) -> None:
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+        print(f"[{epoch + 1}/{epochs}] {numbers}", file=sys.stderr, flush=True)
+
+    return None if speak.quiet else line
+
+
+def _close(trained: Trained, out: Path, speak: TrainOptions, schema: str) -> None:
+    """Say where the results are; on stdout for machines, on stderr for people."""
+    fitted = trained.fitted
+    if speak.json:
+        result = {
+            "out": str(out), "model": str(trained.model.path), "sha256": trained.model.sha256,
+            "parameters": trained.parameters, "scans": dict(trained.counts), "epochs": fitted.epochs,
+            "best_epoch": fitted.best_epoch, "best_value": fitted.best_value, "device": trained.device.as_dict(),
+            "last": dict(trained.values),
+        }  # fmt: skip
+        document = {
+            "schema": schema, "version": __version__, "results": [result], "warnings": list(trained.warnings),
+            "errors": [],
+        }  # fmt: skip
+        print(json_format.dumps(document, indent=2))
+    if not speak.quiet:
+        lines = [f"note: {text}" for text in trained.warnings]
+        lines.append(f"device {trained.device.device} ({trained.device.reason}), {trained.parameters} parameters")
+        lines.append(f"model: {trained.model.path}")
+        print("\n".join(lines), file=sys.stderr)
