@@ -43,7 +43,7 @@ def test_severities_widen_ventricles_and_shrink_hippocampi_in_order(brain: tuple
     for one in made:
         assert one.smallest_jacobian > 0.1  # nothing folds
         assert float(((one.labels > 0) != (brain[1] > 0)).double().mean()) < 1e-4  # the outline stays
-        assert abs(one.volume_change["brainstem"]) < 0.15
+        assert abs(one.volume_change["brainstem"]) < 0.25  # at the cut: it borders on the shell
 
 
 def test_severity_0_without_a_shift_is_the_scan_itself(brain: tuple[torch.Tensor, torch.Tensor]) -> None:
