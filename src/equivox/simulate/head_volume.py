@@ -23,6 +23,10 @@ EDGE_MM = 0.7
 """Logistic scale of painted edges; the scanner blurs further."""
 BRAIN_SEMI_MM: Vector = (43.0, 50.0, 38.0)
 WARP_KNOT_MM = 5.0
+RIM_SHARE = 0.6
+SULCI_DEPTH_MM = 15.0
+SULCI_WIDTH = 0.25
+"""In SD of the field: sheets of about 3 mm at a scale of 6 mm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,12 @@ def paint_head(
     outer = soft_inside(distance[None] - scalp, edge)
     opacity = torch.maximum(opacity, outer)
     brain = soft_inside(distance[None], edge)
+    grain = grain * _sulci(subject, distance, shape, voxel_mm, generator)
     if subject.geometry == "epi":
         image = blend(image, torch.maximum(outer, in_face), (intensity * grain)[None])
+        # the median over heads has smeared the thin dark skull: paint most of it back
+        rim = soft_inside(distance[None] - skull, edge) * (1 - brain)
+        image = blend(image, RIM_SHARE * rim, torch.full_like(image, subject.skull_intensity))
     else:
         for level, value in (
             (scalp, subject.scalp_intensity), (skull, subject.skull_intensity), (subject.gap_mm, subject.gap_intensity),
@@ -117,6 +125,16 @@ def paint_head(
         opacity = torch.maximum(opacity, torch.maximum(rim, inside))
     channels = torch.cat([image, opacity, brain]).unflatten(1, shape)
     return HeadVolume(channels, voxel_mm)
+
+
+def _sulci(
+    subject: Subject, distance: Float[Tensor, "points"], shape: tuple[int, int, int], voxel_mm: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "points"]:  # fmt: skip
+    """Factor that darkens thin winding sheets near the brain's surface: where a random field passes through 0."""
+    field = smooth_field(shape, (voxel_mm,) * 3, subject.sulci_sigma_mm / subject.scale, generator=generator).flatten()
+    cortex = torch.sigmoid((distance + SULCI_DEPTH_MM) / 3.0) * soft_inside((distance - 1.0)[None], EDGE_MM)[0]
+    return 1 - subject.sulci_depth * cortex * torch.exp(-((field / SULCI_WIDTH) ** 2))
 
 
 def subject_texture_mm(subject: Subject) -> float:

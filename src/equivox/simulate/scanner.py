@@ -153,7 +153,7 @@ def draw_acquisition(scale: float, config: StackSimulation, dice: Dice) -> tuple
         obliquity_deg=oblique,
         affine=tuple(tuple(row) for row in affine.tolist()),
         phase_axis=dice.integer(0, 1),
-        plane_fwhm_mm=dice.uniform(1.0, 1.4) * spacing[0],
+        plane_fwhm_mm=dice.uniform(0.85, 1.15) * spacing[0],
         slice_fwhm_mm=dice.uniform(0.9, 1.2) * spacing[2],
         order=order,
         cut_allowed=cut,

@@ -149,7 +149,9 @@ def render_stack(
     head = paint_head(subject, templates, voxel_mm=config.head_voxel_mm, generator=generator)
     plane_mm, slice_mm = scan.plane_fwhm_mm * SIGMA_OF_FWHM, scan.slice_fwhm_mm * SIGMA_OF_FWHM
     shared = SHARED_BLUR * min(plane_mm, slice_mm)
-    head = head.blurred(shared / subject.scale)
+    # interpolation between voxels of the painted head blurs too (variance of the linear kernel: a sixth)
+    sampled = (config.head_voxel_mm * subject.scale) ** 2 / 6.0
+    head = head.blurred(math.sqrt(max(shared**2 - sampled, 0.0)) / subject.scale)
     seen, jacobian = distort(scan, points, rotation, center, subject.scale, generator=generator)
     in_head = _in_head_frame(seen, drawn.motion, subject.scale)
     # trunk and limbs follow the head's turns by less than half

@@ -32,13 +32,15 @@ class StackSimulation:
     warp_sigma_mm: Range = (12.0, 25.0)
     pitch_sd_deg: float = 3.0
     """Play between a brain's own axes and the frame of the landmarks (SD 5.5 between real brains, noise included)."""
-    texture_sd: Range = (0.12, 0.22)
-    texture_sigma_mm: float = 4.0
+    texture_sd: Range = (0.08, 0.18)
+    """Of the logarithm of a smooth random field (SD 4 mm), over the brain and the face."""
+    sulci: Range = (0.15, 0.60)
+    """How dark the thin winding lines of the cortex are, as a share of the signal."""
     one_eye_dim: float = 0.15
     """Share of subjects with one eye as dark as U(0.5, 1.0)."""
     surroundings: bool = True
     """False: the head lies in uniform tissue (an ablation)."""
-    fluid_share: Range = (0.03, 0.45)
+    fluid_share: Range = (0.05, 0.45)
     """Share of the space around the fetus that amniotic fluid takes."""
     crescents: float = 0.30
     """Share of samples whose wall touches most of the scalp, so that fluid stays in crescents."""
@@ -57,7 +59,7 @@ class StackSimulation:
     """False: no coil shading (an ablation)."""
     bias_ratio: Range = (1.35, 2.0)
     """95th to 5th percentile of the shading inside the brain."""
-    slice_gain_sd: Range = (0.015, 0.09)
+    slice_gain_sd: Range = (0.01, 0.07)
     """Log-uniform."""
     second_pass: Range = (0.9, 1.05)
     """Signal of the second pass relative to the first (spin history)."""
@@ -65,15 +67,15 @@ class StackSimulation:
     dropouts: int = 2
     """Most signal voids."""
     ghost: Range = (0.0, 0.05)
-    noise_ratio: Range = (9.0, 17.0)
-    """Brain over the standard deviation of the Rician noise."""
+    noise_ratio: Range = (13.0, 30.0)
+    """Brain over the standard deviation of the Rician noise (texture adds to what is measured as noise)."""
     thick_slices: float = 0.5
     """Share of stacks of 3 x 3 x 4.5 mm, 160 x 160; the others 3 x 3 x 3 mm, 100 to 120 a side."""
     cut_head: float = 0.10
     """Share of stacks whose field of view may cut the head."""
     air: bool = True
     """The mother's skin, and air beyond it."""
-    head_voxel_mm: float = 2.0
+    head_voxel_mm: float = 1.7
     """Grid on which the head is painted (in millimetres of a 290 mL head)."""
 
     def __post_init__(self) -> None:

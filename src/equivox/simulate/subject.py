@@ -68,6 +68,8 @@ class Subject:
     fossa_mm: Vector
     """Centre of a fuller posterior fossa (atlas only)."""
     texture_sd: float
+    sulci_depth: float
+    sulci_sigma_mm: float
     falx: float
     gap_mm: float
     gap_intensity: float
@@ -119,7 +121,7 @@ def draw_subject(config: StackSimulation, dice: Dice) -> Subject:
         eyes[dice.integer(0, 1)] = dice.uniform(0.5, 1.0)
     center = _add(FACE_CENTER_MM, dice.normals(0.5, 3.0, 3.0))
     semi = tuple(edge * math.exp(dice.normal(0.1)) for edge in FACE_SEMI_MM)
-    face_intensity = value(0.2, 0.5)
+    face_intensity = value(0.1, 0.4)
     blobs = []
     for number in range(dice.integer(4, 8)):
         # the first two lie on the mid-line (nose, palate), the others anywhere
@@ -159,11 +161,13 @@ def draw_subject(config: StackSimulation, dice: Dice) -> Subject:
         ventricle_intensity=value(0.6, 1.5),
         fossa_mm=_add((0.0, -27.0, -22.0), dice.normals(0.5, 2.0, 2.0)),
         texture_sd=dice.uniform(*config.texture_sd),
-        falx=value(0.7, 0.9),
+        sulci_depth=dice.uniform(*config.sulci),
+        sulci_sigma_mm=dice.uniform(5.0, 8.0),
+        falx=value(0.35, 0.8),
         gap_mm=dice.uniform(0.0, 1.5),
         gap_intensity=value(0.5, 0.7),
         skull_mm=dice.uniform(3.0, 5.0),
-        skull_intensity=value(0.10, 0.40),
+        skull_intensity=value(0.05, 0.30),
         skull_base=value(0.15, 0.5),
         scalp_mm=dice.uniform(2.0, 5.0),
         scalp_intensity=value(0.30, 0.60),
@@ -182,7 +186,7 @@ def draw_subject(config: StackSimulation, dice: Dice) -> Subject:
         neck_radius_mm=dice.uniform(18.0, 25.0),
         trunk_radius_mm=dice.uniform(30.0, 45.0),
         trunk_length_mm=dice.uniform(60.0, 140.0),
-        trunk_intensity=value(0.3, 0.8),
+        trunk_intensity=value(0.15, 0.65),
         spine_intensity=value(0.5, 1.5),
         limbs=tuple(limbs),
     )

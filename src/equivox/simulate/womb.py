@@ -80,7 +80,7 @@ def draw_surroundings(config: StackSimulation, dice: Dice) -> Surroundings:
         place = tuple(far * part for part in dice.direction())
         semi = (dice.uniform(8.0, 45.0), dice.uniform(8.0, 45.0), dice.uniform(8.0, 45.0))
         organs.append(Organ(center_mm=(place[0], place[1], place[2]), semi_mm=semi, intensity=dice.uniform(0.0, 1.5)))
-    skin_semi = (dice.uniform(150.0, 210.0), dice.uniform(105.0, 160.0))
+    skin_semi = (dice.uniform(160.0, 220.0), dice.uniform(120.0, 180.0))
     # the nearest skin is 75 to 160 mm away: along one axis of the body's cross-section
     near = dice.integer(0, 1)
     away = min(dice.uniform(75.0, 160.0), skin_semi[near])
@@ -88,13 +88,13 @@ def draw_surroundings(config: StackSimulation, dice: Dice) -> Surroundings:
     offset[near] = (skin_semi[near] - away) * (1.0 if dice.chance(0.5) else -1.0)
     offset[1 - near] = dice.uniform(-0.3, 0.3) * skin_semi[1 - near]
     return Surroundings(
-        tissue=dice.uniform(0.15, 0.40),
+        tissue=dice.uniform(0.10, 0.32),
         uterus_turn=_turn(dice),
         uterus_semi_mm=(dice.uniform(85.0, 130.0), dice.uniform(70.0, 100.0), dice.uniform(90.0, 140.0)),
         uterus_offset_mm=(dice.uniform(-40.0, 40.0), dice.uniform(-40.0, 40.0), dice.uniform(-40.0, 40.0)),
         wall_mm=dice.uniform(4.0, 8.0),
-        wall_intensity=dice.uniform(0.5, 1.0),
-        lining=dice.uniform(0.25, 0.65),
+        wall_intensity=dice.uniform(0.3, 0.9),
+        lining=dice.uniform(0.15, 0.50),
         placenta=dice.chance(0.7),
         placenta_side=dice.direction(),
         placenta_reach_mm=dice.uniform(20.0, 80.0),
@@ -106,14 +106,14 @@ def draw_surroundings(config: StackSimulation, dice: Dice) -> Surroundings:
         fluid_one_sided=dice.uniform(0.0, 1.6),
         fluid_sigma_mm=dice.uniform(12.0, 28.0),
         fluid_film_mm=dice.uniform(2.0, 9.0) if dice.chance(0.4) and not crescents else 0.0,
-        fluid_intensity=dice.uniform(1.1, 1.9),
+        fluid_intensity=dice.uniform(1.2, 2.1),
         organs=tuple(organs),
         skin_turn=_turn(dice),
         skin_semi_mm=skin_semi,
         skin_offset_mm=(offset[0], offset[1]),
         fat_mm=dice.uniform(10.0, 25.0),
-        fat_intensity=dice.uniform(0.5, 1.2),
-        coil=dice.log_uniform(1.5, 8.0),
+        fat_intensity=dice.uniform(0.15, 0.8),
+        coil=dice.log_uniform(1.0, 5.0),
     )
 
 
@@ -180,22 +180,23 @@ def paint_womb(
     bright = drawn.fluid_intensity * torch.exp(0.10 * broad + 0.05 * fine)
     image = blend(image, fluid * cavity, bright)
     if air:
-        image, body = _skin(drawn, image, about)
+        image, body = _skin(drawn, image, about, middle, broad)
         room = room * body
     return image.reshape(shape), room.reshape(shape)
 
 
-def _skin(drawn: Surroundings, image: Tensor, about: Tensor) -> tuple[Tensor, Tensor]:
+def _skin(drawn: Surroundings, image: Tensor, about: Tensor, middle: Tensor, broad: Tensor) -> tuple[Tensor, Tensor]:
     """The mother's body is an elliptic cylinder; fat brightens towards the skin (and the coil), beyond it is air."""
     device = about.device
     across = torch.tensor(drawn.skin_turn, device=device)[:2] @ about
     semi = torch.tensor(drawn.skin_semi_mm, device=device)[:, None]
     level = length((across + torch.tensor(drawn.skin_offset_mm, device=device)[:, None]) / semi)
-    depth = (1 - level) * float(semi.mean())
-    fat = soft_inside(depth - drawn.fat_mm, 1.5)
+    depth = (1 - level) * float(semi.mean()) + 2.0 * broad
+    fat = soft_inside(depth - drawn.fat_mm + 4.0 * middle, 1.5)
     near = torch.exp(-depth.clamp_min(0.0) / 14.0)
     bright = drawn.fat_intensity * (1 + (drawn.coil / drawn.fat_intensity - 1) * near)
-    image = blend(image * (1 + 0.35 * (drawn.coil - 1) * near), fat, bright.clamp_min(0.0))
+    bright = bright.clamp_min(0.0) * torch.exp(0.4 * middle)
+    image = blend(image * (1 + 0.25 * (drawn.coil - 1) * near), fat, bright)
     body = soft_inside(-depth, 0.8)
     return image * body, body
 
