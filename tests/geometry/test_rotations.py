@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -144,3 +146,27 @@ def test_pose_refuses_frames_that_do_not_meet() -> None:
 def test_pose_refuses_what_is_not_a_rotation(matrix: np.ndarray, message: str) -> None:
     with pytest.raises(GeometryError, match=message):
         Pose(torch.from_numpy(matrix), torch.zeros(3, dtype=torch.float64), "head", "world")
+
+
+def test_quaternions_are_those_of_the_library_of_conversions_at_every_angle() -> None:
+    import roma
+
+    draw = torch.Generator().manual_seed(0)
+    matrices = random_rotations(500, generator=draw)
+    half_turns = 2.0 * torch.nn.functional.normalize(torch.randn(200, 3, 1, generator=draw, dtype=torch.float64), dim=1)
+    half_turns = half_turns @ half_turns.mT / 2.0 - torch.eye(3, dtype=torch.float64)
+    everything = torch.cat([matrices, half_turns, torch.eye(3, dtype=torch.float64)[None]])
+    found, expected = quaternion_from_rotation(everything), roma.rotmat_to_unitquat(everything)
+    assert float((1.0 - (found * expected).sum(-1).abs()).abs().max()) < 1e-12
+    assert float((rotation_from_quaternion(found) - everything).abs().max()) < 1e-12
+    assert torch.allclose(rotation_from_quaternion(3.0 * found), roma.unitquat_to_rotmat(found), atol=1e-14)
+    leaf = matrices.clone().requires_grad_()
+    quaternion_from_rotation(leaf).square().sum().backward()
+    assert leaf.grad is not None
+    assert bool(torch.isfinite(leaf.grad).all())
+
+
+def test_the_library_of_conversions_is_loaded_when_it_is_needed_and_not_before() -> None:
+    code = "import sys, equivox.geometry.rotations; print('roma' in sys.modules or 'torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

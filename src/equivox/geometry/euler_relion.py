@@ -8,10 +8,11 @@ particle into the pose that the image shows; its third row is the viewing direct
 
 from __future__ import annotations
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from equivox.geometry.rotations import rotation_from_vector, rotation_vector
 
 POLE = 1e-9
 """Sine of the tilt below which rot and psi are not told apart; rot is then 0."""
@@ -58,9 +59,9 @@ def relion_from_matrix(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "
 
 def rotation_vector_from_matrix(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     """CryoSPARC's pose [rad]: the rotation vector of the transpose, of length at most pi."""
-    return roma.rotmat_to_rotvec(rotation.mT.contiguous())
+    return rotation_vector(rotation.mT.contiguous())
 
 
 def matrix_from_rotation_vector(vector_rad: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation of cryoSPARC's ``alignments3D/pose`` [rad] in RELION's sense (its transpose taken)."""
-    return roma.rotvec_to_rotmat(vector_rad).mT
+    return rotation_from_vector(vector_rad).mT

@@ -10,8 +10,8 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -149,7 +149,7 @@ def random_rotations(
     device = generator.device
     if max_angle_deg is None or max_angle_deg >= 180.0:
         quaternion = torch.randn(count, 4, generator=generator, dtype=torch.float64, device=device)
-        return roma.unitquat_to_rotmat(quaternion / quaternion.norm(dim=-1, keepdim=True)).to(dtype)
+        return rotation_from_quaternion(quaternion).to(dtype)
     axis = torch.randn(count, 3, generator=generator, dtype=torch.float64, device=device)
     limit = math.radians(max_angle_deg)
     level = torch.rand(count, generator=generator, dtype=torch.float64, device=device) * (limit - math.sin(limit))
@@ -163,23 +163,43 @@ def random_rotations(
 
 def rotation_from_vector(rotation_vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Exponential map: axis times angle [rad] to rotation."""
-    return roma.rotvec_to_rotmat(rotation_vector)
+    return _roma().rotvec_to_rotmat(rotation_vector)
 
 
 def rotation_vector(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     """Logarithm: rotation to axis times angle [rad], angle in [0, pi]."""
-    return roma.rotmat_to_rotvec(rotation)
+    return _roma().rotmat_to_rotvec(rotation)
 
 
 def quaternion_from_rotation(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
     """Unit quaternions ``(x, y, z, w)`` with ``w >= 0``."""
-    quaternion = roma.rotmat_to_unitquat(rotation)
+    trace = rotation.diagonal(dim1=-2, dim2=-1).sum(-1)
+    rows = []
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):  # the largest component first: Shepperd's four cases
+        row: list[Tensor] = [trace] * 4
+        row[i] = 1.0 - trace + 2.0 * rotation[..., i, i]
+        row[j] = rotation[..., j, i] + rotation[..., i, j]
+        row[k] = rotation[..., k, i] + rotation[..., i, k]
+        row[3] = rotation[..., k, j] - rotation[..., j, k]
+        rows.append(torch.stack(row, dim=-1))
+    last = [rotation[..., k, j] - rotation[..., j, k] for j, k in ((1, 2), (2, 0), (0, 1))]
+    rows.append(torch.stack([*last, 1.0 + trace], dim=-1))
+    largest = torch.cat([rotation.diagonal(dim1=-2, dim2=-1), trace[..., None]], dim=-1).argmax(dim=-1)
+    case = largest[..., None, None].expand(*largest.shape, 1, 4)
+    quaternion = torch.stack(rows, dim=-2).gather(-2, case)[..., 0, :]
+    quaternion = quaternion / quaternion.norm(dim=-1, keepdim=True)
     return torch.where(quaternion[..., 3:] < 0, -quaternion, quaternion)
 
 
 def rotation_from_quaternion(quaternion_xyzw: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation of a quaternion, scalar last, of any non-zero length."""
-    return roma.unitquat_to_rotmat(quaternion_xyzw / quaternion_xyzw.norm(dim=-1, keepdim=True))
+    x, y, z, w = (quaternion_xyzw / quaternion_xyzw.norm(dim=-1, keepdim=True)).unbind(-1)
+    rows = [
+        torch.stack([1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - z * w), 2.0 * (x * z + y * w)], dim=-1),
+        torch.stack([2.0 * (x * y + z * w), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - x * w)], dim=-1),
+        torch.stack([2.0 * (x * z - y * w), 2.0 * (y * z + x * w), 1.0 - 2.0 * (x * x + y * y)], dim=-1),
+    ]
+    return torch.stack(rows, dim=-2)
 
 
 def euler_xyz_from_rotation(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
@@ -195,7 +215,7 @@ def euler_xyz_from_rotation(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tens
 
 def rotation_from_euler_xyz(angles: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation about the fixed axes x, then y, then z by ``angles`` [rad]: ``R = Rz Ry Rx`` (SciPy's ``"xyz"``)."""
-    return roma.euler_to_rotmat("xyz", [angles[..., 0], angles[..., 1], angles[..., 2]])
+    return _roma().euler_to_rotmat("xyz", [angles[..., 0], angles[..., 1], angles[..., 2]])
 
 
 def rotation_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
@@ -219,7 +239,7 @@ def geodesic_angle(first: Float[Tensor, "*batch 3 3"], second: Float[Tensor, "*b
 
 def nearest_rotation(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation nearest in the Frobenius norm, determinant +1 always (special orthogonal Procrustes)."""
-    return roma.special_procrustes(matrix)
+    return _roma().special_procrustes(matrix)
 
 
 def chordal_mean(
@@ -247,3 +267,10 @@ def _cube_symmetries(improper: bool) -> Tensor:
 def cube_group(*, improper: bool = False) -> Float[Tensor, "count 3 3"]:
     """The 24 rotations of the cube, identity first; with ``improper`` all 48 symmetries."""
     return _cube_symmetries(improper).clone()
+
+
+def _roma() -> Any:
+    """The library of conversions, loaded when it is needed: its import loads torch's compiler, 1.5 CPU seconds."""
+    import roma
+
+    return roma

@@ -7,17 +7,35 @@ columns of ``poses.csv`` are those of the data set; rotation and translation are
 ``particles/``: density maps of four structures of the Protein Data Bank and a histogram of measured views, CC0 1.0
 (LICENSE beside them).
 
+``ixi_brains/``: two adult brains of the IXI dataset, skull-stripped, 2 mm, with ages (CC BY-SA 3.0, LICENSE beside
+them). nilearn's package holds the MNI152 template, brain-extracted at 1 mm: :func:`mni152_template` finds it.
+
 ``asparagine_synthetase/``: a hundred simulated particles of PDB entry 11AS with their table and the truth, CC0 1.0.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 
 def fetal_epi_folder() -> Path:
     """Folder of the two fetal stacks, their ``poses.csv`` and their licence."""
     return Path(__file__).parent / "fetal_epi"
+
+
+def ixi_brains_folder() -> Path:
+    """Folder of two adult brains, ``people.csv`` with their ages, and their licence."""
+    return Path(__file__).parent / "ixi_brains"
+
+
+def mni152_template() -> Path | None:
+    """The brain-extracted MNI152 template (1 mm) inside the installed package nilearn; None without nilearn."""
+    found = importlib.util.find_spec("nilearn")
+    if found is None or found.origin is None:
+        return None
+    path = Path(found.origin).parent / "datasets" / "data" / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+    return path if path.is_file() else None
 
 
 def particle_maps_folder() -> Path:

@@ -51,9 +51,9 @@ def test_an_output_stands_at_its_pixel() -> None:
 
 
 def test_the_side_of_a_tile_follows_the_memory() -> None:
-    assert tile_side(1) == 512
+    assert tile_side(1) == 160
     assert tile_side(10**9) == 16
-    assert tile_side(64 * 16, memory_mb=48.0) < tile_side(64 * 16)
+    assert tile_side(64 * 16, memory_mb=33.0) < tile_side(64 * 16)
     with pytest.raises(ValueError, match="odd"):
         ScoreGrid(8, 2)
     with pytest.raises(ValueError, match="tile"):

@@ -178,18 +178,13 @@ class PickModel:
         Examples
         --------
         >>> from equivox.tasks.load import load_model
-        >>> from equivox.samples import apoferritin_folder
-        >>> micrograph = next(apoferritin_folder().glob("*.mrc"))
-        >>> picks = load_model("particles").predict(micrograph)  # doctest: +SKIP
+        >>> from equivox.samples import cryoem_folder
+        >>> micrograph = cryoem_folder() / "May08_04.36.57.mrc"
+        >>> picks = load_model("particles").predict(micrograph, PickOptions(radius_angstrom=62.0))  # doctest: +SKIP
         """
         chosen = options or PickOptions()
         prepared = self.prepare(source, chosen, mask=mask)
-        warnings = list(prepared.warnings)
-        contrast = chosen.contrast
-        if contrast == "auto":
-            contrast, note = decide_contrast(self.contrast_evidence(prepared))
-            warnings += [note] if note else []
-        return self.pick(prepared, chosen, contrast=contrast, warnings=tuple(warnings))
+        return self.pick(prepared, chosen, contrast=chosen.contrast, warnings=prepared.warnings)
 
     def prepare(self, source: Path | str, options: PickOptions, *, mask: str | None = None) -> Prepared:
         """The micrograph as the network sees it."""
@@ -205,19 +200,16 @@ class PickModel:
         """The radius asked for, or that of the training."""
         return self.input.radius_angstrom if options.radius_angstrom is None else options.radius_angstrom
 
-    def pick(self, prepared: Prepared, options: PickOptions, *, contrast: str, warnings: tuple[str, ...] = ()) -> Picks:
-        """Candidates of a prepared micrograph in pixels of its file."""
-        radius = self.radius_angstrom(options)
-        pixel = radius / self.input.radius_px
-        distance = radius if options.distance_angstrom is None else options.distance_angstrom
-        found = find_candidates(
-            self.network,
-            prepared.image if contrast == "dark" else -prepared.image,
-            distance_px=distance / pixel,
-            margin_px=options.edge_angstrom / pixel,
-            keep=prepared.keep,
-            device=self.device,
-        )
+    def pick(
+        self, prepared: Prepared, options: PickOptions, *, contrast: Contrast, warnings: tuple[str, ...] = ()
+    ) -> Picks:
+        """Candidates of a prepared micrograph in pixels of its file; ``"auto"`` finds the contrast out first."""
+        note = ""
+        found = None if contrast == "bright" else self._candidates(prepared, options, 1.0)
+        if found is not None and contrast == "auto":
+            contrast, note = decide_contrast((self._evidence(found, prepared), self._middle(prepared, -1.0)))
+        if contrast == "bright" or found is None:
+            found = self._candidates(prepared, options, -1.0)
         place = prepared.to_file(found.yx_px.double())
         angles = self._angles(found)
         return Picks(
@@ -232,22 +224,39 @@ class PickModel:
             psi_deg=angles[:, 2].numpy(),
             pose_confidence=found.confidence.double().numpy(),
             contrast=contrast,
-            warnings=warnings,
+            warnings=(*warnings, f"{prepared.name}: {note}") if note else warnings,
         )
 
     def contrast_evidence(self, prepared: Prepared) -> tuple[float, float]:
         """How many particles the middle of a micrograph seems to hold if they are dark, and if they are bright."""
-        top, left = (max(0, (size - EVIDENCE_SIDE_PX) // 2) for size in prepared.image.shape)
-        part = prepared.image[top : top + EVIDENCE_SIDE_PX, left : left + EVIDENCE_SIDE_PX]
-        evidence = [
-            self.calibration.probability(
-                find_candidates(
-                    self.network, sign * part, distance_px=self.input.radius_px, device=self.device
-                ).score.double()
-            )
-            for sign in (1.0, -1.0)
-        ]
-        return float((evidence[0] ** 2).sum()), float((evidence[1] ** 2).sum())
+        return self._middle(prepared, 1.0), self._middle(prepared, -1.0)
+
+    def _candidates(self, prepared: Prepared, options: PickOptions, sign: float) -> Candidates:
+        """Of the whole micrograph times a sign."""
+        radius = self.radius_angstrom(options)
+        pixel = radius / self.input.radius_px
+        distance = radius if options.distance_angstrom is None else options.distance_angstrom
+        return find_candidates(
+            self.network,
+            sign * prepared.image,
+            distance_px=distance / pixel,
+            margin_px=options.edge_angstrom / pixel,
+            keep=prepared.keep,
+            device=self.device,
+        )
+
+    def _middle(self, prepared: Prepared, sign: float) -> float:
+        """Evidence of the middle part alone."""
+        (top, bottom), (left, right) = (_middle_span(size) for size in prepared.image.shape)
+        part = sign * prepared.image[top:bottom, left:right]
+        found = find_candidates(self.network, part, distance_px=self.input.radius_px, device=self.device)
+        return float((self.calibration.probability(found.score.double()) ** 2).sum())
+
+    def _evidence(self, found: Candidates, prepared: Prepared) -> float:
+        """The same from candidates of the whole micrograph."""
+        spans = torch.tensor([_middle_span(size) for size in prepared.image.shape], dtype=found.yx_px.dtype)
+        inside = ((found.yx_px >= spans[:, 0]) & (found.yx_px < spans[:, 1])).all(dim=1)
+        return float((self.calibration.probability(found.score[inside].double()) ** 2).sum())
 
     def _angles(self, found: Candidates) -> Float[Tensor, "peak 3"]:
         """rot, tilt, psi of the best rotations; NaN without."""
@@ -255,6 +264,12 @@ class PickModel:
             return torch.full((len(found), 3), math.nan, dtype=torch.float64)
         network: Any = self.network
         return relion_from_matrix(network.grid.matrices[found.rotation])
+
+
+def _middle_span(size: int) -> tuple[int, int]:
+    """First and last pixel of the middle part of an axis."""
+    start = max(0, (size - EVIDENCE_SIDE_PX) // 2)
+    return start, min(size, start + EVIDENCE_SIDE_PX)
 
 
 def decide_contrast(evidence: tuple[float, float]) -> tuple[Contrast, str]:

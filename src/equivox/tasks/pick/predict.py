@@ -292,11 +292,7 @@ def pick_one(model: PickModel, job: PickJob) -> ItemResult:
         raise InputError(job.entry.problem)
     prepared = model.prepare(job.entry.path, job.options, mask=job.mask)
     prepared = replace(prepared, name=job.entry.name)
-    contrast, warnings = job.options.contrast, list(prepared.warnings)
-    if contrast == "auto":
-        contrast, note = decide_contrast(model.contrast_evidence(prepared))
-        warnings += [f"{job.entry.name}: {note}"] if note else []
-    picks = model.pick(prepared, job.options, contrast=contrast, warnings=tuple(warnings))
+    picks = model.pick(prepared, job.options, contrast=job.options.contrast, warnings=prepared.warnings)
     result = ItemResult(job.stem, picks.above(LEAST_PROBABILITY), file_sha256(job.entry.path), job.digest)
     result.write(job.out)
     if job.picture:

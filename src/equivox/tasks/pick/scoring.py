@@ -80,7 +80,7 @@ def find_candidates(
     margin_px: float = 0.0,
     keep: Float[Tensor, "y x"] | None = None,
     floor: float = FLOOR,
-    memory_mb: float = 96.0,
+    memory_mb: float = 66.0,
     device: str = "cpu",
 ) -> Candidates:
     """Score a micrograph and take its separate maxima.

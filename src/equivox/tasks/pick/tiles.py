@@ -90,10 +90,11 @@ def tiles(
         raise ValueError(f"expected a positive tile and halo >= 0, got {outputs_at_once} and {halo}")
     height, width = (grid.outputs(size) for size in image.shape)
     padded = grid.pad(image)
-    for top in range(0, height, outputs_at_once):
-        for left in range(0, width, outputs_at_once):
-            block = (_span(top, outputs_at_once, height, 0), _span(left, outputs_at_once, width, 0))
-            outer = (_span(top, outputs_at_once, height, halo), _span(left, outputs_at_once, width, halo))
+    down, right = (_even_side(size, outputs_at_once) for size in (height, width))
+    for top in range(0, height, down):
+        for left in range(0, width, right):
+            block = (_span(top, down, height, 0), _span(left, right, width, 0))
+            outer = (_span(top, down, height, halo), _span(left, right, width, halo))
             pixels = tuple(
                 slice(span.start * grid.stride_px, (span.stop - 1) * grid.stride_px + grid.field_px) for span in outer
             )
@@ -104,20 +105,25 @@ def tiles(
             yield Tile(outer[0], outer[1], padded[pixels[0], pixels[1]]), (inner[0], inner[1])
 
 
+def _even_side(size: int, most: int) -> int:
+    """Side of as few tiles as possible, all about alike."""
+    return -(-size // -(-size // most))
+
+
 def _span(start: int, length: int, size: int, halo: int) -> slice:
     return slice(max(0, start - halo), min(size, start + length + halo))
 
 
-def tile_side(values_per_output: int, *, memory_mb: float = 96.0) -> int:
-    """Side of a tile, in outputs, whose largest map of float32 values stays below ``memory_mb``; 16 to 512.
+def tile_side(values_per_output: int, *, memory_mb: float = 66.0) -> int:
+    """Side of a tile, in outputs, whose largest map of float32 values stays below ``memory_mb``; 16 to 160.
 
     Examples
     --------
-    >>> tile_side(16 * 16), tile_side(64 * 32)
-    (313, 110)
+    >>> tile_side(16 * 16), tile_side(64 * 16)
+    (160, 129)
     """
     side = int((memory_mb * 2**20 / (4.0 * values_per_output)) ** 0.5)
-    return min(512, max(16, side))
+    return min(160, max(16, side))
 
 
 def stitch(parts: list[tuple[Tile, tuple[slice, slice], Tensor]], shape: tuple[int, int]) -> Float[Tensor, "y x"]:
