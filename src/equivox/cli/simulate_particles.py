@@ -94,6 +94,7 @@ def particles(
     *,
     out: Path,
     count: int = 1000,
+    per_micrograph: int = 100,
     box_px: int = 64,
     pixel_size_angstrom: float = 3.0,
     snr: float = 0.1,
@@ -126,6 +127,8 @@ def particles(
         Output folder.
     count
         Images.
+    per_micrograph
+        Images that share a defocus and a stack; another --count changes only the last stack.
     box_px
         Edge of the images, even.
     pixel_size_angstrom
@@ -156,7 +159,8 @@ def particles(
 
     body, scope, speak = specimen or SpecimenOptions(), microscope or MicroscopeOptions(), work or Work()
     config = ParticleSimulation(
-        box_px=box_px, pixel_size_angstrom=pixel_size_angstrom, snr=snr, shift_px=shift_px, with_ctf=with_ctf,
+        per_micrograph=per_micrograph, box_px=box_px, pixel_size_angstrom=pixel_size_angstrom, snr=snr,
+        shift_px=shift_px, with_ctf=with_ctf,
         contrast=contrast, noise=noise, orientations=body.orientations, view_spread_deg=body.view_spread_deg,
         preferred_view=body.preferred_view, **scope.values(),
     )  # fmt: skip

@@ -112,7 +112,7 @@ def ctf(
 
 
 def apply_transfer(
-    images: Float[Tensor, "*batch y x"], transfer: Float[Tensor, "*batch y half_x"]
+    images: Float[Tensor, "*batch y x"], transfer: Float[Tensor, "*some y half_x"]
 ) -> Float[Tensor, "*batch y x"]:
     """Multiply the images' Fourier transforms by a real function of frequency (a CTF, its sign, an envelope).
 

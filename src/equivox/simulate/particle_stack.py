@@ -27,6 +27,8 @@ BACKGROUND_RADIUS = 0.75
 class ParticleSimulation:
     """What varies between the images of particles."""
 
+    per_micrograph: int = 100
+    """Images that share a defocus, a micrograph's name and a stack."""
     box_px: int = 64
     """Edge of the images, even; the particle's origin is at ``box_px // 2`` plus its shift."""
     pixel_size_angstrom: float = 3.0
@@ -51,6 +53,8 @@ class ParticleSimulation:
     def __post_init__(self) -> None:
         if self.box_px % 2 or not 16 <= self.box_px <= 2048:
             raise ConfigError(f"--box-px is {self.box_px}; boxes are even, 16 to 2048 pixels.")
+        if not 1 <= self.per_micrograph <= 100_000:
+            raise ConfigError(f"--per-micrograph is {self.per_micrograph}; it must be 1 to 100000.")
         for name in ("pixel_size_angstrom", "snr", "noise_scale_angstrom"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a positive number.")

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ATTEMPTS = 60
+ATTEMPTS = 30
 """Draws for each thing to be placed before the field counts as full."""
 
 

@@ -33,8 +33,6 @@ from equivox.tasks.simulate.cryo_run import (
 )
 
 STAR_NAME, STACKS = "particles.star", "particles"
-PER_MICROGRAPH = 100
-"""Particles that share a defocus and a stack."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +54,7 @@ def simulate_particles(
     version: RelionVersion = "3.1",
     progress: Callable[[int, int, str, str], None] | None = None,
 ) -> CryoRun:
-    """Write ``particles/*.mrcs`` (100 images each), ``particles.star`` and ``run.json``.
+    """Write ``particles/*.mrcs`` (``per_micrograph`` images each), ``particles.star`` and ``run.json``.
 
     Image names in the STAR file are relative to the output folder: that is the project folder for RELION. Origins say
     where the particle lies in its box, angles its pose, CTF columns the microscope; half sets are drawn at random.
@@ -73,11 +71,12 @@ def simulate_particles(
     require_some(count, "--count")
     require_views(plan.views)
     key = plan.key(config.as_dict())
-    stacks = math.ceil(count / PER_MICROGRAPH)
+    each = config.per_micrograph
+    stacks = math.ceil(count / each)
     jobs = [
         FrameJob(
             f"mic_{number:05d}", seed_for(plan.seed, "particles", number),
-            min(PER_MICROGRAPH, count - number * PER_MICROGRAPH), plan.out / STACKS / f"mic_{number:05d}.mrcs",
+            min(each, count - number * each), plan.out / STACKS / f"mic_{number:05d}.mrcs",
             plan.out / "truth" / f"mic_{number:05d}.json", key,
         )
         for number in range(stacks)
