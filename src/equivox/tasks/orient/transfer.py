@@ -69,9 +69,7 @@ def imaging_of(particles: Particles) -> Imaging | None:
                 f"{particles.path}, particle {int(bad[0]) + 1}: {name.replace('_', ' ')} is {column[bad[0]]}; "
                 f"a finite number is needed."
             )
-    return Microscope(
-        **{name: torch.from_numpy(np.asarray(column, dtype=np.float64)) for name, column in columns.items()}
-    )
+    return Imaging(**{name: torch.from_numpy(np.asarray(column, dtype=np.float64)) for name, column in columns.items()})
 
 
 def transfer_of(imaging: Imaging, side: int, pixel_size_angstrom: float) -> Float[Tensor, "picture y frequency"]:
