@@ -135,13 +135,15 @@ def pretrain(
     out
         Results' folder.
     preset
-        Recipe. Ours: brain (all of ours together), soe (scale-free, for plain networks), masked, vicreg, simclr, byol,
-        autoencoder, vae; published: soe_published.
+        Recipe. Ours: head (drawn convolutions, last layers learnt: minutes on a CPU), brain (all of ours together), soe
+        (scale-free, for plain networks), masked, vicreg, simclr, byol, autoencoder, vae; published: soe_published.
     options
         What replaces the recipe's values.
     run
         How it is run.
     """
+    if preset == "head":
+        return _pretrain_head(inputs, out, given_values(options or PretrainOptions()), run or TrainOptions())
     from equivox.tasks.encode.train_config import pretrain_preset
 
     config = pretrain_preset(preset)
@@ -161,6 +163,43 @@ def pretrain(
     )
     _close(trained, out, speak, "equivox.encode-pretrain/1")
     return 0
+
+
+def _pretrain_head(inputs: list[str], out: Path, given: dict[str, Any], speak: TrainOptions) -> int:
+    """The recipe that trains no convolutions."""
+    from equivox.errors import ConfigError
+    from equivox.tasks.encode.pretrain_head import pretrain_head
+    from equivox.tasks.encode.train_config import HeadConfig
+
+    side = int(given.pop("side", 64))
+    rate = {"lr": given.pop("lr")} if "lr" in given else {}
+    if given:
+        raise ConfigError(f"the preset head has no option {', '.join(sorted(given))}; it takes --side and --lr.")
+    network = {"side": side, "voxel_size_mm": 3.3 * 64 / max(side, 1)}
+    fitted = pretrain_head(
+        inputs, network, HeadConfig(**rate), _run(out, speak), command=sys.argv,
+        progress=None if speak.quiet else _print_line,
+    )  # fmt: skip
+    if speak.json:
+        result = {
+            "out": str(out), "model": str(fitted.model.path), "sha256": fitted.model.sha256,
+            "parameters": fitted.parameters, "scans": dict(fitted.counts), "pose_deg": dict(fitted.pose_deg),
+        }  # fmt: skip
+        document = {
+            "schema": "equivox.encode-pretrain/1", "version": __version__, "results": [result],
+            "warnings": list(fitted.warnings), "errors": [],
+        }  # fmt: skip
+        print(json_format.dumps(document, indent=2))
+    if not speak.quiet:
+        lines = [f"note: {text}" for text in fitted.warnings]
+        lines += [f"pose {when}: {dict(values)}" for when, values in fitted.pose_deg.items()]
+        print("\n".join([*lines, f"model: {fitted.model.path}"]), file=sys.stderr)
+    return 0
+
+
+def _print_line(line: str) -> None:
+    """One line on stderr."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def finetune(

@@ -172,8 +172,8 @@ class HeadConfig:
 
     views: int = 4
     """Views of each scan: as it lies, turned, and the rest turned and degraded."""
-    steps: int = 1500
-    """Steps of the optimiser; each takes one pair of views of every scan of the batch."""
+    steps: int = 600
+    """Most steps of the optimiser (15 for each scan); each takes one pair of views of every scan of the batch."""
     batch_size: int = 64
     """Scans per step."""
     lr: float = 3e-3
