@@ -23,7 +23,7 @@ from equivox.tasks.encode.pooled import PooledScan
 from equivox.tasks.encode.train_config import HeadConfig, cosine_rate
 
 SHRINKAGE = 0.1
-"""Variance (of standardised statistics) that is added to what one person's views vary by; keeps small samples honest."""
+"""Variance (of standardised statistics) that is added to that of one person's views; for small samples."""
 
 STEPS_PER_SCAN = 15
 """Few scans are learnt sooner."""
