@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from equivox.cli.encode_demo import demo
 from equivox.cli.encode_measure import probe, robustness
 from equivox.cli.encode_train import finetune, pretrain
 from equivox.cli.options import Output, Run
@@ -25,7 +26,7 @@ app = App(
     help="Brain MRI as vectors that turn with the head and numbers that do not: embed, align, probe, robustness.",
     help_format="plaintext",
 )
-for _command in (probe, robustness, pretrain, finetune):
+for _command in (probe, robustness, pretrain, finetune, demo):
     app.command(_command)
 
 
