@@ -25,7 +25,7 @@ def render_evaluation(evaluation: OrientationEvaluation) -> str:
     usable = torch.zeros(len(confidence), dtype=torch.bool)
     places = torch.tensor(evaluation.index)
     confidence[places], usable[places] = evaluation.confidence, True
-    marks = (("median", float(degrees.median())), ("mean", float(degrees.mean())))
+    marks = (("median", float(degrees.quantile(0.5))), ("mean", float(degrees.mean())))
     charts = (
         Chart(
             "Errors",
