@@ -17,7 +17,7 @@ from equivox.cli.options import Output, Run
 if TYPE_CHECKING:
     from equivox.tasks.encode.embed import EmbedOutcome, EmbedRun
 
-DEFAULT_MODEL = "brain-encoder-ixi"
+DEFAULT_MODEL = "brain-encoder-t1"
 """As in ``tasks/encode/config.py``, which lies in a room that loads torch."""
 _FLAG = Parameter(negative="")
 

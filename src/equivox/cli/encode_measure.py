@@ -130,7 +130,7 @@ def robustness(
 
     equivox encode robustness participants.csv --out turned --target age --scans 16
 
-    equivox encode robustness bids --out turned --target none --model my-encoder --model brain-encoder-ixi --axes 13
+    equivox encode robustness bids --out turned --target none --model my-encoder --model brain-encoder-t1 --axes 13
 
     Parameters
     ----------

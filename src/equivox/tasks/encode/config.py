@@ -7,7 +7,7 @@ from typing import Literal
 
 from equivox.errors import ConfigError
 
-DEFAULT_MODEL = "brain-encoder-ixi"
+DEFAULT_MODEL = "brain-encoder-t1"
 VERIFY_TURNS = 4
 """Random rotations per input of ``--verify``."""
 

@@ -112,7 +112,7 @@ class EncodeModel:
 
         Examples
         --------
-        >>> model = load_encode_model("brain-encoder-ixi")  # doctest: +SKIP
+        >>> model = load_encode_model("brain-encoder-t1")  # doctest: +SKIP
         >>> model.predict("sub-01_T1w_brain.nii.gz").scalars  # doctest: +SKIP
         """
         source = open_brain(scan, mask=mask, brain_extracted=brain_extracted, voxel_size_mm=self.voxel_size_mm)
