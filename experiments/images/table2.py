@@ -31,7 +31,7 @@ NETWORKS = {
     "cifar": ("linear_cifar33", "conv_cifar33", "conv_cifar33_free", "resnet_cifar33", "so2_cifar33", "so3_cifar33",
               "ball_cifar33_5k"),
     "galaxies": ("linear_gz2_45", "conv_gz2_45", "conv_gz2_45_free", "resnet_gz2_45", "so2_gz2_45", "so3_gz2_45",
-                 "ball_gz2_45_3k"),
+                 "ball_gz2_45_4k"),
 }  # fmt: skip
 GALAXY_CLASSES = ("smooth", "features or disk", "star or artifact")
 

@@ -135,7 +135,7 @@ PRESETS: Mapping[str, Preset] = {
     "ball_cifar33_5k": Preset(
         "projected", _ours((8, 16, 32), (7, 5, 5, 5)), 33, 3, 10, 0, True, "ours, ball weights, small"
     ),
-    "ball_gz2_45_3k": Preset("projected", _ours(_SO3, (7, 7, 7, 7)), 45, 3, 8, 0, True, "ours, ball weights, small"),
+    "ball_gz2_45_4k": Preset("projected", _ours(_SO3, (7, 7, 7, 7)), 45, 3, 8, 0, True, "ours, ball weights, small"),
     "ball_gz2_45": Preset("projected", _ours((8, 16, 32), (7, 7, 7, 7)), 45, 3, 8, 0, True, "ours, ball weights"),
 }  # fmt: skip
 

@@ -20,8 +20,9 @@ from equivox.nn.rotation_mixing import RotationMixing
 WeightKind = Literal["ball", "cube", "cube_padded", "square"]
 WEIGHTS: tuple[str, ...] = ("ball", "cube", "cube_padded", "square")
 Evaluation = Literal["auto", "filters", "profiles"]
-PROFILE_GAIN = 1.5
-"""Profiles are taken where they save this factor of multiplications: their maps cost memory besides."""
+PROFILE_GAIN, LEAST_FILTERS = 1.5, 512
+"""Profiles are taken where they save this factor of multiplications and there are so many planar filters: measured,
+below that they cost up to 1.2 times, above it down to half (benchmarks/projected.py)."""
 
 
 class ProjectedConv2d(nn.Module):
@@ -225,7 +226,8 @@ class ProjectedConv2d(nn.Module):
         basis = ball_basis(self.kernel_size, self.richness)
         profiles, taps = planar_profiles(basis).shape[-1], self.kernel_size**2
         outputs = len(self.grid) * self.channels_out
-        return outputs * taps > PROFILE_GAIN * profiles * (taps + outputs)
+        worth = outputs * taps > PROFILE_GAIN * profiles * (taps + outputs)
+        return worth and outputs * self.channels_in >= LEAST_FILTERS
 
     def fold(self) -> nn.Conv2d:
         """A plain convolution with the present filters: for export, or where the weights are final.
