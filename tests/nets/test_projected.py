@@ -23,7 +23,9 @@ PUBLISHED = {
     "conv_cifar33": 51104, "conv_gz2_45": 560176,
 }  # fmt: skip
 UNCERTAIN = {"so2_gz2_73": 802568, "so3_gz2_89": 691784}
-CLOSED = ("O", "d4opt-16", "d4opt-24", "d4opt-32", "d4opt-64", "d4opt-72", "d4-fibonacci-8x8")
+CLOSED = ("O", "healpix-2", *(f"d4opt-{size}" for size in (16, 24, 32, 64, 72, 128, 256, 576)),
+          *(f"d4-fibonacci-{size}" for size in ("8x8", "16x8", "32x8")))  # fmt: skip
+"""Every grid of the fixture that is closed under the square's symmetries."""
 
 
 def count(network: nn.Module) -> int:
@@ -77,9 +79,10 @@ def turn_image(image: Tensor, element: int) -> Tensor:
 def test_turns_and_mirrors_permute_the_rotations_of_a_whole_network(
     grid: str, dtype: torch.dtype, tolerance: float, generator: torch.Generator
 ) -> None:
-    network = ProjectedClassifier(grid=grid, channels=(3, 4), kernel_sizes=(7, 5, 5), generator=generator).to(dtype)
-    image = torch.randn(1, 1, 29, 29, generator=generator, dtype=dtype)
-    network(torch.randn(4, 1, 25, 25, generator=generator, dtype=dtype))
+    network = ProjectedClassifier(grid=grid, channels=(2, 2), kernel_sizes=(5, 5, 3), generator=generator).to(dtype)
+    side = network.receptive_field_px
+    image = torch.randn(1, 1, side + 4, side + 4, generator=generator, dtype=dtype)
+    network(torch.randn(2, 1, side, side, generator=generator, dtype=dtype))
     network.eval()
     with torch.no_grad():
         before = network.rotation_logits(image)

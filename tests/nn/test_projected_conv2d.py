@@ -285,6 +285,23 @@ def test_blur_is_binomial_and_symmetric(generator: torch.Generator) -> None:
         BlurSubsample2d(2)
 
 
+def test_the_weight_is_a_volume_whose_projections_are_the_filters(generator: torch.Generator) -> None:
+    """Seen along z at the identity: the sum over voxels is the first filter, where the ball fits into the volume."""
+    layer = ProjectedConv2d(2, 3, 7, "O", lifting=True, generator=generator, dtype=torch.float64)
+    volume = layer.as_volume(9)
+    seen = volume.sum(dim=-1).mT[..., 1:-1, 1:-1]  # [x, y] to [y, x]
+    torch.testing.assert_close(seen, layer.filters().detach()[0], atol=1e-10, rtol=0)
+    cubes = ProjectedConv2d(2, 3, 7, "O", lifting=True, weight="cube", generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(cubes.as_volume().mean(dim=-1).mT, cubes.filters().detach()[0], atol=1e-12, rtol=0)
+    with pytest.raises(ConfigError, match="no volume of 7 voxels"):
+        ProjectedConv2d(1, 1, 7, "C4", lifting=True, weight="square").as_volume()
+
+
+def test_a_layer_says_how_equivariant_it_is() -> None:
+    assert "in_plane_error=0.0097" in repr(ProjectedConv2d(1, 1, 7, "O", lifting=True))
+    assert "in_plane_error=0.38" in repr(ProjectedConv2d(1, 1, 7, "O", lifting=True, weight="cube"))
+
+
 def test_wrong_arguments_say_what_to_do() -> None:
     with pytest.raises(ConfigError, match="odd and at least 3"):
         ProjectedConv2d(1, 1, 4, "O", lifting=True)

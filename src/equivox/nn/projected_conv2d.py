@@ -12,8 +12,16 @@ from torch import Tensor, nn
 
 from equivox.errors import ConfigError
 from equivox.geometry.so3_grids import RotationGrid, rotation_grid
-from equivox.kernels.projected import Richness, ball_basis, ball_matrix, planar_profiles, profile_mixing
+from equivox.kernels.projected import (
+    Richness,
+    ball_basis,
+    ball_matrix,
+    planar_profiles,
+    profile_mixing,
+    sample_ball,
+)
 from equivox.kernels.projected_cube import TRILINEAR_LOSS, cube_filters, square_filters, square_variance
+from equivox.kernels.projected_error import in_plane_error
 from equivox.nn.grouped_conv2d import grouped_conv2d
 from equivox.nn.rotation_mixing import RotationMixing
 
@@ -259,12 +267,30 @@ class ProjectedConv2d(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        """Sizes, grid and weight."""
+        """Sizes, grid, weight, and how far its answers are from in-plane equivariance at 45 degrees (measured)."""
         kind = f"lifting, {self.weight_kind}" if self.lifting else self.weight_kind
-        return (
+        found = (
             f"{self.channels_in}, {self.channels_out}, kernel_size={self.kernel_size}, grid={self.grid.name} "
             f"({len(self.grid)} rotations), {kind}, stride={self.stride}, padding={self.padding}"
         )
+        if self.weight_kind == "square":
+            return found
+        error = in_plane_error(self.kernel_size, weight=self.weight_kind, richness=self.richness)
+        return f"{found}, in_plane_error={error:.2g}"
+
+    def as_volume(self, side: int | None = None) -> Float[Tensor, "channel_out channel_in x y z"]:
+        """The weights as volumes with voxels of one pixel, axes (x, y, z), to look at or to write as a map.
+
+        Raises
+        ------
+        ConfigError
+            If the weights are planar, or cubes and another side is asked for.
+        """
+        if self.weight_kind == "ball":
+            return sample_ball(ball_basis(self.kernel_size, self.richness), self.weight.detach(), side)
+        if self.weight_kind == "square" or side not in (None, self.kernel_size):
+            raise ConfigError(f"weight={self.weight_kind!r} is no volume of {side or self.kernel_size} voxels a side.")
+        return self.weight.detach().clone()
 
     def _current(self, *, profiles: bool = False) -> Tensor:
         """Filters or profile weights (rotation * channel_out, channel_in, …): kept while nothing changes in evaluation.
