@@ -34,6 +34,7 @@ TRAINING = {
     "equivox/tasks/pose/train_courses.py",
     "equivox/tasks/pick/train_course.py",
     "equivox/tasks/shapes/train_course.py",
+    "equivox/tasks/orient/train_course.py",
 }
 """A training command owns its process; Lightning's dropout and torch's default initialisation know no generator."""
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "tools", "stuff"}

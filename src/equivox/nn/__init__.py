@@ -17,6 +17,9 @@ from equivox.nn.lowpass import BlurPool3d, LowPass3d, Upsample3d
 from equivox.nn.norm import FieldBatchNorm, FieldGroupNorm, FieldInstanceNorm
 from equivox.nn.norm_activation import NormActivation, NormReLU, NormSoftplus
 from equivox.nn.pool import AveragePool3d, GlobalPool, NormMaxPool3d
+from equivox.nn.pose_heads import PoseHead, PoseHypotheses, UnimodalHead
+from equivox.nn.pose_losses import hard_loss, mixture_loss
+from equivox.nn.projected_at import LiftingConvAt, ProjectedConvAt, ProjectedReadAt
 from equivox.nn.projected_conv2d import ProjectedConv2d
 from equivox.nn.residual import GatedConv3d, GatedResidual3d, PaddedBatchNorm
 from equivox.nn.rotation_mixing import RotationMixing
@@ -40,6 +43,7 @@ __all__ = [
     "GatedResidual3d",
     "GaussianShells",
     "GlobalPool",
+    "LiftingConvAt",
     "LowPass3d",
     "MatchedShells",
     "NormActivation",
@@ -47,7 +51,11 @@ __all__ = [
     "NormReLU",
     "NormSoftplus",
     "PaddedBatchNorm",
+    "PoseHead",
+    "PoseHypotheses",
     "ProjectedConv2d",
+    "ProjectedConvAt",
+    "ProjectedReadAt",
     "RingShells",
     "RotationBatchNorm2d",
     "RotationLayerNorm2d",
@@ -58,9 +66,12 @@ __all__ = [
     "SteerableUpConv3d",
     "TensorProduct",
     "TensorProductActivation",
+    "UnimodalHead",
     "Upsample3d",
     "aggregate",
     "draw_direct_",
     "fold",
+    "hard_loss",
+    "mixture_loss",
     "unit_variance_",
 ]

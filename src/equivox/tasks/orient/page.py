@@ -39,6 +39,7 @@ def render_prediction(run: PredictRun, preparation: Preparation) -> str:
         ("particles", str(len(run.usable))),
         ("without an answer", str(lost)),
         ("median confidence", f"{float(told.median()):.3f}"),
+        ("median entropy (0: nothing known)", f"{float(run.entropy[run.usable].median()):.1f} nat"),
         ("of confidence 0.5 and more", f"{float((told >= 0.5).double().mean()):.1%}"),
         *coverage_rows(coverage.empty, coverage.counts.numel(), coverage.fullest, coverage.evenness),
         ("symmetry", run.symmetry),

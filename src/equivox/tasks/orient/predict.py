@@ -131,6 +131,7 @@ class PredictRun:
                 name: round(float(told.double().quantile(share)), 4) if len(told) else None
                 for name, share in (("quarter", 0.25), ("median", 0.5), ("three_quarters", 0.75))
             },
+            "median_entropy_nat": round(float(self.entropy[self.usable].median()), 3) if len(told) else None,
             "results": [str(self.out / ORIENTATIONS), str(self.table), str(self.out / PAGE)],
             "warnings": list(self.notes),
             "errors": [{"input": name, "code": code, "message": reason} for name, code, reason in self.failures],
