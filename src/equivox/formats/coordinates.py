@@ -18,6 +18,7 @@ from jaxtyping import Float64
 from equivox.errors import InputError
 from equivox.formats.archives import require_file
 
+FARTHEST_PX = 1e7
 CoordinateFormat = Literal["topaz", "csv", "star", "relion", "box", "cbox", "cs", "json"]
 
 
@@ -135,7 +136,7 @@ def read_coordinates(
         found = coordinates_text.read_box(path, micrograph)
     else:
         found = coordinates_text.read_text_table(path, micrograph)
-    return without_duplicates(found)
+    return without_duplicates(_plausible(found))
 
 
 def without_duplicates(coordinates: Coordinates) -> Coordinates:
@@ -153,6 +154,20 @@ def without_duplicates(coordinates: Coordinates) -> Coordinates:
     return coordinates.select(sorted(best.values())).warn(
         f"{coordinates.path}: {lost} {word} exactly on another of the same micrograph; one of each is kept."
     )
+
+
+def _plausible(coordinates: Coordinates) -> Coordinates:
+    """Refuse places that no detector has, and names with control characters: the file is damaged."""
+    far = np.flatnonzero((np.abs(coordinates.x_px) > FARTHEST_PX) | (np.abs(coordinates.y_px) > FARTHEST_PX))
+    if far.size:
+        x, y = coordinates.x_px[far[0]], coordinates.y_px[far[0]]
+        raise InputError(
+            f"{coordinates.path}, pick {far[0] + 1}, lies at x {x:g}, y {y:g}; pixels within {FARTHEST_PX:g} are meant."
+        )
+    for index, name in enumerate(coordinates.micrograph):
+        if any(ord(character) < 32 for character in name):
+            raise InputError(f"{coordinates.path}, pick {index + 1}: the name {name!r} is no path; repair the file.")
+    return coordinates
 
 
 def require_numbers(path: Path, name: str, texts: Sequence[str], lines: Sequence[int]) -> Float64[np.ndarray, " row"]:

@@ -10,8 +10,10 @@ import numpy as np
 
 from equivox.errors import InputError
 from equivox.formats.coordinates import Coordinates
-from equivox.formats.cryosparc import fields_of, read_cs, texts_of
+from equivox.formats.cryosparc import fields_of, numbers_of, read_cs, texts_of
 
+LARGEST_PX, MOST_FRACTIONS = 1e6, 10.0
+"""Sides of micrographs, and places as fractions of them, beyond which a file is damaged."""
 SCORES = ("pick_stats/log_odds", "pick_stats/ncc_score")
 NEEDED = (
     "location/micrograph_path", "location/micrograph_shape", "location/center_x_frac", "location/center_y_frac",
@@ -30,17 +32,12 @@ def read_cs_coordinates(path: Path, passthrough: Sequence[Path | str] = ()) -> C
     missing = [name for name in NEEDED if name not in fields_of(table)]
     if missing:
         raise InputError(f"{path} has no column {missing[0]}; give the job's passthrough file too (--passthrough).")
-    shape = table["location/micrograph_shape"].astype(np.float64)
-    x = table["location/center_x_frac"].astype(np.float64) * shape[:, 1]
-    y = table["location/center_y_frac"].astype(np.float64) * shape[:, 0]
-    bad = np.flatnonzero(~(np.isfinite(x) & np.isfinite(y)))
-    if bad.size:
-        raise InputError(f"{path}, row {bad[0] + 1}: the location is no finite number; remove the row.")
+    shape = numbers_of(path, table, "location/micrograph_shape", width=2, positive=True, most=LARGEST_PX)
+    x = numbers_of(path, table, "location/center_x_frac", most=MOST_FRACTIONS) * shape[:, 1]
+    y = numbers_of(path, table, "location/center_y_frac", most=MOST_FRACTIONS) * shape[:, 0]
     scored = next((name for name in SCORES if name in fields_of(table)), None)
-    score = None if scored is None else table[scored].astype(np.float64)
-    if score is not None and not np.isfinite(score).all():
-        raise InputError(f"{path}: {scored} holds NaN or infinite numbers; remove those rows.")
-    names = tuple(texts_of(table["location/micrograph_path"]))
+    score = None if scored is None else numbers_of(path, table, scored)
+    names = tuple(texts_of(path, table, "location/micrograph_path"))
     columns = {
         "uid": tuple(str(uid) for uid in table["uid"].tolist()),
         "width_px": tuple(str(int(columns)) for columns in shape[:, 1].tolist()),
@@ -72,7 +69,7 @@ def cs_table(
     lost = next((name for name in names if name not in shapes), None)
     if lost is not None:
         raise InputError(f"A .cs file needs the size of the micrograph {lost}; give the micrographs (--micrographs).")
-    widest = max((len(name.encode()) for name in names), default=1)
+    widest = max((len(name.encode("utf-8", "surrogateescape")) for name in names), default=1)
     sized = pixel_sizes is not None and all(name in pixel_sizes for name in names)
     kinds: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = [
         ("uid", "<u8"), ("location/micrograph_uid", "<u8"), ("location/exp_group_id", "<u4"),
@@ -87,7 +84,7 @@ def cs_table(
     table["uid"] = _uids(coordinates)
     table["location/micrograph_uid"] = [_number(name) for name in names]
     table["location/exp_group_id"] = 1
-    table["location/micrograph_path"] = [name.encode() for name in names]
+    table["location/micrograph_path"] = [name.encode("utf-8", "surrogateescape") for name in names]
     table["location/micrograph_shape"] = rows
     table["location/center_x_frac"] = coordinates.x_px / rows[:, 1]
     table["location/center_y_frac"] = coordinates.y_px / rows[:, 0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from equivox.errors import ConfigError, InputError
-from equivox.formats.atomic import write_text
+from equivox.formats.atomic import atomic_path
 from equivox.formats.coordinates import CoordinateFormat, Coordinates
 from equivox.formats.coordinates_cryosparc import cs_table
 from equivox.formats.coordinates_star import UNSET, picks_below_job
@@ -112,9 +112,9 @@ def write_coordinates(
     if to in ("box", "cbox"):
         return _write_boxes(out, coordinates, to, box_px)
     if to == "topaz":
-        write_text(out, _topaz_text(coordinates))
+        _write_text(out, _topaz_text(coordinates))
     elif to == "csv":
-        write_text(out, _csv_text(coordinates))
+        _write_text(out, _csv_text(coordinates))
     elif to == "star":
         _write_star_table(out, coordinates, version)
     elif to == "cs":
@@ -122,6 +122,12 @@ def write_coordinates(
     else:
         raise ConfigError(f"--to {to} is not written; choose topaz, csv, star, relion, box, cbox or cs.")
     return [out]
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write text whole or not at all; bytes of names that are no UTF-8 come back as they were read."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def _topaz_text(coordinates: Coordinates) -> str:
@@ -208,7 +214,7 @@ def _write_box(path: Path, picks: Coordinates, sizes: np.ndarray) -> None:
         cells = [picks.x_px[index] - width / 2, picks.y_px[index] - height / 2, width, height]
         text = "\t".join(f"{cell:.10g}" for cell in cells)
         lines.append(text if picks.score is None else f"{text}\t{picks.score[index]:.8g}")
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    _write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _write_cbox(path: Path, picks: Coordinates, sizes: np.ndarray) -> None:

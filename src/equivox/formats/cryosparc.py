@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
 from equivox.errors import InputError
 from equivox.formats.archives import require_file
@@ -54,10 +56,52 @@ def fields_of(table: np.ndarray) -> tuple[str, ...]:
     return tuple(table.dtype.names or ())
 
 
-def texts_of(column: np.ndarray) -> list[str]:
-    """A column of bytes as text; a leading ``>`` (cryoSPARC's mark of a path in its project) is left out."""
-    texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in column.tolist()]
-    return [text.removeprefix(">") for text in texts]
+def texts_of(path: Path, table: np.ndarray, name: str) -> list[str]:
+    """A column of bytes as text; a leading ``>`` (cryoSPARC's mark of a path in its project) is left out.
+
+    Raises
+    ------
+    InputError
+        If the column holds no text, or text with control characters: the file is damaged.
+    """
+    column = table[name]
+    if column.ndim != 1 or column.dtype.kind not in "SU":
+        raise InputError(f"{path}: {name} holds {column.dtype} values; text is needed.")
+    texts = []
+    for row, value in enumerate(column.tolist(), start=1):
+        text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+        if any(ord(character) < 32 for character in text):
+            raise InputError(f"{path}, row {row}: {name} is {text!r}, which is no path; the file is damaged.")
+        texts.append(text.removeprefix(">"))
+    return texts
+
+
+def numbers_of(
+    path: Path, table: np.ndarray, name: str, *, width: int = 1, positive: bool = False, most: float = 1e12
+) -> Float64[np.ndarray, "..."]:
+    """A column as finite numbers, one or ``width`` in a row.
+
+    Raises
+    ------
+    InputError
+        If it has another width, a number is not finite or absurdly large, or one that must be positive is not.
+    """
+    column = table[name]
+    shape = (len(table),) if width == 1 else (len(table), width)
+    if column.dtype.kind not in "iuf" or column.shape != shape:
+        each = f"{width} numbers" if width > 1 else "one number"
+        raise InputError(
+            f"{path}: {name} holds {column.dtype} of shape {column.shape[1:]} in a row; {each} belong there."
+        )
+    values = column.astype(np.float64)
+    good = np.isfinite(values) & (np.abs(values) <= most)
+    if positive:
+        good &= values > 0
+    bad = np.flatnonzero(~good.reshape(len(values), -1).all(axis=1))
+    if bad.size:
+        what = "a positive number" if positive else "a usable number"
+        raise InputError(f"{path}, row {bad[0] + 1}: {name} is {values[bad[0]]}, which is not {what}; remove the row.")
+    return values
 
 
 def _read_one(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
@@ -69,7 +113,7 @@ def _read_one(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
                 raise InputError(f"{path} is no cryoSPARC table (its first bytes are {magic!r}); give a .cs file.")
             file.seek(0)
             table = np.load(file, allow_pickle=False)
-    except (OSError, EOFError, ValueError, SyntaxError, TypeError) as error:
+    except (OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, tokenize.TokenError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "allow_pickle" in text or "Object arrays" in text:
             raise InputError(

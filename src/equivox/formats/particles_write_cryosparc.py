@@ -27,7 +27,7 @@ def cs_particles(
         return _changed_table(particles), ()
     kinds: dict[str, Field] = {"uid": ("<u8", (), _uids(particles))}
     if particles.image_path is not None and particles.image_index is not None:
-        kinds["blob/path"] = (_bytes_kind(particles.image_path), (), [text.encode() for text in particles.image_path])
+        kinds["blob/path"] = (_bytes_kind(particles.image_path), (), _encoded(particles.image_path))
         kinds["blob/idx"] = ("<u4", (), particles.image_index)
         if particles.image_size_px is not None:
             kinds["blob/shape"] = ("<u4", (2,), np.stack([particles.image_size_px] * 2, axis=1))
@@ -37,7 +37,7 @@ def cs_particles(
     lost: list[str] = []
     if particles.micrograph is not None:
         kinds["location/micrograph_path"] = (
-            _bytes_kind(particles.micrograph), (), [text.encode() for text in particles.micrograph],
+            _bytes_kind(particles.micrograph), (), _encoded(particles.micrograph),
         )  # fmt: skip
         lost += _locations(particles, particles.micrograph, shapes or {}, kinds)
     for name, values, scale in (
@@ -139,9 +139,16 @@ def _uids(particles: Particles) -> list[int]:
         )
         name = None if particles.micrograph is None else particles.micrograph[index]
         text = repr((image, place, name, at, index if image is None and at is None else None))
-        found.append(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1)
+        found.append(
+            int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big") >> 1
+        )
     return found
 
 
 def _bytes_kind(texts: Sequence[str]) -> str:
-    return f"S{max((len(text.encode()) for text in texts), default=1)}"
+    return f"S{max((len(text) for text in _encoded(texts)), default=1) or 1}"
+
+
+def _encoded(texts: Sequence[str]) -> list[bytes]:
+    """Bytes as they were read, also where they are no UTF-8."""
+    return [text.encode("utf-8", "surrogateescape") for text in texts]
