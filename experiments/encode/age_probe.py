@@ -4,8 +4,8 @@
     python experiments/encode/age_probe.py --data ../shared/data/adult/ixi_brain_2mm --model brain-encoder-t1
 
 Ridge (logistic for sex) on the invariants, 5 repetitions of 5 folds as given with the data, penalties by folds within
-the training part. Read-outs are fitted to upright scans; test scans are given upright and in one rotation each, uniform on
-SO(3), sampled once from the 2 mm scan. Writes results/age_<name>.json; codes are kept in --cache.
+training part. Read-outs are fitted to upright scans; test scans are given upright and in one rotation each, uniform
+on SO(3), sampled once from the 2 mm scan. Writes results/age_<name>.json; codes are kept in --cache.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from equivox.report.charts import STYLE
 
 COLORS = ("#2463a8", "#c0392b", "#2e8b57", "#8e5ea2")
 GREY = "#59636e"
+HAAR_PLACE = 222
+"""Where random rotations are drawn on the axis of angles."""
 
 
 def prediction_chart(truth: Sequence[float], predictors: Sequence[tuple[str, Sequence[float]]], name: str) -> bytes:
@@ -75,7 +77,7 @@ def turn_chart(
         Whether the metric's axis begins at 0.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 3.3), layout="constrained")
+        figure = Figure(figsize=(7.6, 2.7), layout="constrained")
         FigureCanvasSVG(figure)
         left, middle, right = figure.subplots(1, 3)
         left.axhline(chance, color=GREY, ls=":", lw=1.2, label="chance")
@@ -88,14 +90,14 @@ def turn_chart(
                 (right, curve.I, curve.random_invariance),
             ):
                 panel.plot(curve.angle_deg, values, "o-", ms=3, lw=1.2, color=color, label=curve.name)
-                panel.plot([200], [haar], "D", ms=5, color=color, mec="white")
+                panel.plot([HAAR_PLACE], [haar], "D", ms=5, color=color, mec="white")
         turned = [(angle, value) for angle, value in zip(curves[0].angle_deg, floor, strict=True) if angle > 0]
         middle.plot([a for a, _ in turned], [v for _, v in turned], "s--", ms=3, lw=1, color=GREY, label="resampling")
         left.set(ylabel=metric)
         middle.set(ylabel="E: vectors off by / their size")
         right.set(ylabel="I: invariants off by / spread of scans")
         for panel in (left, middle, right):
-            panel.set(xlabel="angle [°], random turns at the right", xticks=[0, 45, 90, 135, 180, 200])
+            panel.set(xlabel="angle [°]", xticks=[0, 45, 90, 135, 180, HAAR_PLACE])
             panel.set_xticklabels(["0", "45", "90", "135", "180", "Haar"])
             panel.spines[["top", "right"]].set_visible(False)
             _legend(panel)
@@ -107,7 +109,7 @@ def turn_chart(
 
 
 def _legend(panel: Any) -> None:
-    panel.legend(frameon=False, fontsize=7.5)
+    panel.legend(frameon=False, fontsize=6.5)
 
 
 def _svg(figure: Figure) -> bytes:

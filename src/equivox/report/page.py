@@ -108,6 +108,7 @@ class EvaluationPage:
     charts: tuple[Chart, ...] = ()
     warnings: tuple[str, ...] = ()
     unmatched: tuple[str, ...] = field(default=())
+    unmatched_title: str = "Not matched"
     title: str = "How far the poses are from the truth"
     notice: str = "Landmarks have an error of their own: about 4 degrees and 5 mm in fetal EPI stacks."
 
@@ -159,6 +160,7 @@ def render_evaluation_page(page: EvaluationPage) -> str:
             charts=page.charts,
             warnings=page.warnings,
             unmatched=page.unmatched,
+            unmatched_title=page.unmatched_title,
         )
     )
 

@@ -41,6 +41,7 @@ def render_probe(probe: Probe) -> str:
         charts=tuple(charts),
         warnings=probe.notes,
         unmatched=tuple(f"{who}: {why}" for who, why in probe.skipped),
+        unmatched_title="Left out",
     )
     return render_evaluation_page(page)
 

@@ -49,6 +49,7 @@ def render_robustness(report: RobustnessReport) -> str:
         ),
         warnings=report.notes,
         unmatched=tuple(f"{who}: {why}" for who, why in [*report.failed, *report.skipped]),
+        unmatched_title="Left out",
     )
     return render_evaluation_page(page)
 
