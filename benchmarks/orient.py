@@ -1,6 +1,7 @@
 """Orientations of 10,000 particles of 64² px on two cores: CPU seconds, wall seconds, and whether memory stays flat.
 
-Writes a stack of simulated particles, runs ``equivox orient predict --workers 2`` in a process of its own, and samples
+Writes a stack of simulated particles (200, repeated), runs ``equivox orient predict --workers 2`` in a process of its
+own, and samples
 the memory of it and its children.
 
     python benchmarks/orient.py --model asparagine-synthetase --structure ../shared/data/cryoem/structures/11as.pdb.gz
@@ -17,7 +18,25 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
+
+from equivox.formats.mrc import read_mrc, write_mrc
+from equivox.formats.star import read_star, write_star
+
+DISTINCT = 200
+"""Simulated particles; the stack repeats them, which costs the program the same."""
+
+
+def repeat(folder: Path, count: int) -> None:
+    """Make the stack and its table as long as asked for, every image its own."""
+    images = np.array(read_mrc(folder / "particles.mrcs").data)
+    order = np.arange(count) % len(images)
+    write_mrc(folder / "particles.mrcs", images[order], pixel_size_angstrom=2.0, kind="stack")
+    star = read_star(folder / "particles.star")
+    block = star.block("particles").select(order.tolist())
+    names = [f"{index + 1:06d}@particles.mrcs" for index in range(count)]
+    write_star(folder / "particles.star", star.with_block(block.with_columns({"rlnImageName": names})))
 
 
 def main() -> None:
@@ -32,9 +51,10 @@ def main() -> None:
     sample = Path(__file__).resolve().parents[1] / "experiments" / "orient" / "make_sample.py"
     try:
         subprocess.run(
-            [sys.executable, str(sample), str(given.structure), "--count", str(given.particles), "--out", str(folder)],
+            [sys.executable, str(sample), str(given.structure), "--count", str(DISTINCT), "--out", str(folder)],
             check=True, capture_output=True,
         )  # fmt: skip
+        repeat(folder, given.particles)
         command = [
             sys.executable, "-m", "equivox", "orient", "predict", str(folder / "particles.star"),
             "--model", given.model, "--workers", str(given.workers), "--out", str(folder / "out"), "--quiet",
