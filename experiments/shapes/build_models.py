@@ -1,7 +1,8 @@
-"""Put the model folders ``tetris`` and ``cath-10arch`` together from trained weights and recorded results.
+"""Put the model folders ``tetris``, ``cath-10arch``, ``residue-environment`` together from weights and results.
 
 python experiments/shapes/build_models.py tetris --weights W/tetris_library/seed0.pt
 python experiments/shapes/build_models.py cath --weights W/cath.pt
+python experiments/shapes/build_models.py residues --weights W/steerable_local_frame_0.pt
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cath
+import residues
 import tetris
 import torch
 from certify import ANGLES_DEG, certificate
@@ -20,8 +22,9 @@ from torch import Tensor
 
 from equivox.geometry.rotations import rotation_from_vector
 from equivox.nets.shape_net import ShapeNet
-from equivox.tasks.shapes.config import InputConfig
+from equivox.tasks.shapes.config import DataConfig, InputConfig
 from equivox.tasks.shapes.data import rotate_volume
+from equivox.tasks.shapes.source_residues import ResidueSource
 from equivox.weights.folder import write_model_folder
 
 MODELS = Path(__file__).parents[2] / "src" / "equivox" / "models"
@@ -95,6 +98,48 @@ def build_cath(weights: str) -> None:
     )  # fmt: skip
 
 
+def build_residues(weights: str) -> None:
+    """The 20 amino acids."""
+    saved = torch.load(weights, weights_only=True)
+    network = ShapeNet(**saved["network"])
+    network.load_state_dict(saved["state"])
+    data = DataConfig(data=str(residues.DATA))
+    source = ResidueSource.from_file(residues.DATA, residues.INPUT, data)
+    chosen = list(range(0, len(source.shapes), len(source.shapes) // 40))[:40]
+
+    def render(rotation: Tensor) -> Tensor:
+        return residues.fields(source, chosen, rotation.expand(len(chosen), 3, 3))
+
+    recorded = json.loads((RESULTS / "residues.json").read_text())
+    card = (HERE / "card_residues.md").read_text().replace("{numbers}", residue_table(recorded))
+    for name in ("train", "test"):
+        card = card.replace(f"{{{name}}}", f"{recorded['runs'][0][name]:,}")
+    write(
+        "residue-environment",
+        network,
+        saved["network"],
+        list(source.classes),
+        residues.INPUT,
+        card.replace("{epochs}", str(recorded["settings"]["epochs"])),
+        certificate(
+            network, saved["network"], render, "environments, coordinates turned", {str(a): 0.0 for a in ANGLES_DEG}
+        ),
+        "data/proteins/environments.npz, splits 0 to 6 (seed 0)",
+    )
+
+
+def residue_table(recorded: dict[str, Any]) -> str:
+    """A line per network."""
+    lines = [
+        "| network, training | local frame | balanced | random rotation | balanced | CPU s of training |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in recorded["runs"]:
+        numbers = [row[name][key] for name in ("local_frame", "random_rotation") for key in ("accuracy", "balanced")]
+        lines.append(f"| {row['arm']} | " + " | ".join(f"{x:.3f}" for x in numbers) + f" | {row['train_cpu_s']:.0f} |")
+    return "\n".join(lines)
+
+
 def tetris_table(recorded: dict[str, Any]) -> str:
     """Mean over seeds, standard deviation, range."""
     lines = ["| network | seeds | accuracy | SD over seeds | least | most |", "|---|---|---|---|---|---|"]
@@ -157,11 +202,11 @@ def write(
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=["tetris", "cath"])
+    parser.add_argument("which", choices=["tetris", "cath", "residues"])
     parser.add_argument("--weights", required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    {"tetris": build_tetris, "cath": build_cath}[args.which](args.weights)
+    {"tetris": build_tetris, "cath": build_cath, "residues": build_residues}[args.which](args.weights)
 
 
 if __name__ == "__main__":
