@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from equivox.formats.micrograph_names import micrograph_stem
 from equivox.metrics.picking import area_band, pooled
 from equivox.run.seeds import generator_for
 from equivox.tasks.pick.config import PickSource, PickTraining
@@ -63,7 +64,7 @@ def split_table(folder: Path, out: Path) -> Path:
 def of_part(path: Path, part: str) -> set[str]:
     """Stems of a part."""
     with path.open(newline="") as file:
-        return {Path(row["micrograph"]).stem for row in csv.DictReader(file) if row["split"] == part}
+        return {micrograph_stem(row["micrograph"]) for row in csv.DictReader(file) if row["split"] == part}
 
 
 def radial_template(micrographs: list[LabelledMicrograph], radius_px: float) -> torch.Tensor:
@@ -131,7 +132,7 @@ def run(data: Path, name: str, arm: str, seed: int, work: Path, epochs: int | No
     )  # fmt: skip
     held = open_labelled(source, radius_px=recipe.radius_px, seed=seed, split=False).validation
     chosen = of_part(table, "test")
-    test = [one for one in held if Path(one.name).stem in chosen]
+    test = [one for one in held if micrograph_stem(one.name) in chosen]
     start = time.process_time()
     scale = recipe.radius_px / radius
     parameters = 0

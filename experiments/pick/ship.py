@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from real import RADII_ANGSTROM, TOLERANCES_ANGSTROM, numbers, of_part, split_table
 
+from equivox.formats.micrograph_names import micrograph_stem
 from equivox.metrics.picking import calibration_error, reliability
 from equivox.tasks.pick.config import PickSource, PickTraining
 from equivox.tasks.pick.data import open_labelled
@@ -33,7 +34,7 @@ MODELS = Path(__file__).parents[2] / "src" / "equivox" / "models"
 NAME = "particles"
 LABELS = {"bgal_10017": "coordinates.txt", "apoferritin_10146": "coordinates_auto.txt"}
 RECIPE = PickTraining(
-    network={"preset": "ball_cryo45_3k", "grid": "d4opt-16"}, epochs=10, patience=None, tiles_per_epoch=120,
+    network={"preset": "ball_cryo45_3k", "grid": "d4opt-16"}, epochs=20, patience=None, tiles_per_epoch=120,
     scale_jitter=0.12, contrast_jitter=0.3, noise=0.15,
 )  # fmt: skip
 
@@ -76,7 +77,7 @@ def measure(data: Path, out: Path) -> dict[str, Any]:
         )  # fmt: skip
         held = open_labelled(by_hand, radius_px=RECIPE.radius_px, seed=0, split=False).validation
         chosen = of_part(Path(str(source.split)), "test")
-        test = [one for one in held if Path(one.name).stem in chosen]
+        test = [one for one in held if micrograph_stem(one.name) in chosen]
         tolerance = TOLERANCES_ANGSTROM[name] * RECIPE.radius_px / source.radius_angstrom
         found = judge_network(model.network, test, RECIPE.radius_px, [0.0] * len(test), tolerance_px=tolerance)
         score = torch.cat([part.score for part in found.parts])

@@ -68,9 +68,11 @@ class WriteOptions:
     """Version of RELION that the STAR files are for."""
     page: Annotated[bool, _WRITE] = True
     """Write picks.html."""
-    in_mics: Annotated[Path | None, Parameter(group=RELION)] = None
+    in_mics: Annotated[Path | None, Parameter(name=["--in-mics", "--in_mics"], group=RELION)] = None
     """Take the micrographs from this STAR file, as RELION's external jobs do, and leave their exit files."""
-    pipeline_control: Annotated[Path | None, Parameter(group=RELION)] = None
+    pipeline_control: Annotated[
+        Path | None, Parameter(name=["--pipeline-control", "--pipeline_control"], group=RELION)
+    ] = None
     """Where RELION looks for the exit files. [the output folder]"""
 
 

@@ -22,7 +22,7 @@ from equivox.run.training import Fitted, Schedule, fit
 from equivox.tasks.pick.config import PickInput, PickSource, PickTraining
 from equivox.tasks.pick.data import LabelledMicrograph, LabelledSet, Progress, open_labelled, require_labels
 from equivox.tasks.pick.samples import TrainingTiles, WholeMicrographs
-from equivox.tasks.pick.train_course import PickCourse, prior_of
+from equivox.tasks.pick.train_course import PickCourse, network_fields, prior_of
 from equivox.tasks.pick.train_result import write_model
 from equivox.weights.folder import ModelFolder
 
@@ -126,6 +126,7 @@ def train_picker(
         If the data or the settings cannot be used, results are in the way, or an extra is missing.
     """
     device = choose_device(run.device)
+    network_fields(settings.network)  # an unknown network is said before an hour of reading
     if not run.resume:
         require_absent([run.out / name for name in (SETTINGS, CHECKPOINTS, CURVES, MODEL)], overwrite=run.overwrite)
     sets = [open_labelled(one, radius_px=settings.radius_px, seed=run.seed, progress=reading) for one in sources]
