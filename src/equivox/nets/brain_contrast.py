@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -38,6 +37,8 @@ class BrainContrast(nn.Module):
 
     Parameters
     ----------
+    side
+        Voxels of the cube.
     degree
         Of the polynomials that are taken out; 0 removes a factor only, -1 leaves the input as it is.
     smoothing
@@ -49,11 +50,20 @@ class BrainContrast(nn.Module):
         If a number is out of range.
     """
 
-    def __init__(self, degree: int = 2, *, smoothing: int = 5) -> None:
+    basis: Tensor
+    smoother: Tensor
+    rim: Tensor
+    edge: Tensor
+
+    def __init__(self, side: int, degree: int = 2, *, smoothing: int = 5) -> None:
         super().__init__()
         if not -1 <= degree <= 4 or smoothing < 1 or smoothing % 2 == 0:
             raise ConfigError(f"a trend has degree -1 to 4 and smoothing odd taps; got {degree} and {smoothing}.")
         self.degree, self.smoothing = degree, smoothing
+        if degree >= 0:
+            self.register_buffer("basis", _polynomials(side, degree), persistent=False)
+            for name, taps in (("smoother", smoothing), ("rim", RIM), ("edge", EDGE)):
+                self.register_buffer(name, _binomial_band(side, taps), persistent=False)
 
     def forward(
         self, volume: Float[Tensor, "batch 1 x y z"], mask: Float[Tensor, "batch 1 x y z"]
@@ -61,24 +71,26 @@ class BrainContrast(nn.Module):
         """Contrast inside the mask, about 1 on average and at least 0; 0 outside."""
         if self.degree < 0:
             return volume * mask
-        with torch.autocast(volume.device.type, enabled=False):
+        kind = volume.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self._contrast(volume.to(mask.dtype), mask)
+        with torch.autocast(kind, enabled=False):  # exporters do not know this block
             return self._contrast(volume.to(mask.dtype), mask)
 
     def _contrast(self, volume: Tensor, mask: Tensor) -> Tensor:
-        smooth = _smoothed(volume, self.smoothing) / _smoothed(mask, self.smoothing).clamp_min(1e-3)
-        trusted = (2.0 * _smoothed(mask, RIM) - 1.0).clamp_min(0.0) * mask
+        smooth = _smoothed(volume, self.smoother) / _smoothed(mask, self.smoother).clamp_min(1e-3)
+        trusted = (2.0 * _smoothed(mask, self.rim) - 1.0).clamp_min(0.0) * mask
         level = torch.log(smooth.clamp_min(0.0) + FLOOR)
-        basis = _polynomials(volume.shape[2], self.degree).to(level)
         weight = trusted
         residual = level
         size = mask.new_ones(())
         for repeat in range(REWEIGHTED + 1):
-            residual = level - fitted_trend(level, weight, basis)
+            residual = level - fitted_trend(level, weight, self.basis)
             size = masked_mean(residual.abs(), trusted)[:, :, None, None, None].clamp_min(1e-6)
             if repeat < REWEIGHTED:
                 weight = trusted / (1.0 + (residual / size).square())
         tone = torch.exp(SPREAD * (residual / size).clamp(max=HIGHEST))
-        depth = (2.0 * _smoothed(mask, EDGE) - 1.0).clamp(0.0, 0.5) * 2.0
+        depth = (2.0 * _smoothed(mask, self.edge) - 1.0).clamp(0.0, 0.5) * 2.0
         return torch.lerp(torch.ones_like(tone), tone, depth) * mask
 
     def extra_repr(self) -> str:
@@ -115,28 +127,22 @@ def solve_positive(
     return table[:, :, count:]
 
 
-def _smoothed(field: Tensor, taps: int) -> Tensor:
-    """Binomial low-pass along every axis, zeros outside."""
-    if taps == 1:
-        return field
-    return apply_bands(field, [_binomial_band(side, taps).to(field) for side in field.shape[2:]])
+def _smoothed(field: Tensor, band: Tensor) -> Tensor:
+    """The same low-pass along every axis, zeros outside."""
+    return apply_bands(field, [band, band, band])
 
 
-@lru_cache(maxsize=8)
-def _polynomials(side: int, degree: int) -> Tensor:
-    """Monomials up to ``degree`` of coordinates that are +-1 at the faces; (terms, voxels), not to be written to."""
-    with torch.inference_mode(False):
-        axis = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2) / (side / 2)
-        x, y, z = (c.flatten() for c in torch.meshgrid(axis, axis, axis, indexing="ij"))
-        powers = [p for p in itertools.product(range(degree + 1), repeat=3) if sum(p) <= degree]
-        return torch.stack([x**a * y**b * z**c for a, b, c in powers]).float()
+def _polynomials(side: int, degree: int) -> Float[Tensor, "term xyz"]:
+    """Monomials up to ``degree`` of coordinates that are +-1 at the faces."""
+    axis = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2) / (side / 2)
+    x, y, z = (c.flatten() for c in torch.meshgrid(axis, axis, axis, indexing="ij"))
+    powers = [p for p in itertools.product(range(degree + 1), repeat=3) if sum(p) <= degree]
+    return torch.stack([x**a * y**b * z**c for a, b, c in powers]).float()
 
 
-@lru_cache(maxsize=8)
-def _binomial_band(side: int, taps: int) -> Tensor:
+def _binomial_band(side: int, taps: int) -> Float[Tensor, "side side"]:
     """Rows of binomial weights about every voxel."""
-    with torch.inference_mode(False):
-        offset = torch.arange(side)[None, :] - torch.arange(side)[:, None] + taps // 2
-        weights = torch.tensor([math.comb(taps - 1, index) / 2 ** (taps - 1) for index in range(taps)])
-        inside = (offset >= 0) & (offset < taps)
-        return torch.where(inside, weights[offset.clamp(0, taps - 1)], torch.zeros(()))
+    offset = torch.arange(side)[None, :] - torch.arange(side)[:, None] + taps // 2
+    weights = torch.tensor([math.comb(taps - 1, index) / 2 ** (taps - 1) for index in range(taps)])
+    inside = (offset >= 0) & (offset < taps)
+    return torch.where(inside, weights[offset.clamp(0, taps - 1)], torch.zeros(()))

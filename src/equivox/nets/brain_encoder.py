@@ -90,8 +90,8 @@ class BrainEncoder(nn.Module):
         self.side, self.voxel_size_mm = side, voxel_size_mm
         self.sizes = {"polar": polar, "axial": axial, "scalars": scalars, "pseudoscalars": pseudoscalars}
         self.register_buffer("ball", soft_ball_mask(side), persistent=False)
-        self.contrast = BrainContrast(trend)
-        self.histogram = TissueDepthHistogram(voxel_size_mm=voxel_size_mm)
+        self.contrast = BrainContrast(side, trend)
+        self.histogram = TissueDepthHistogram(side, voxel_size_mm=voxel_size_mm)
         before = Irreps("2x0e")
         levels: list[_Level] = []
         for multiplicities, size in zip(fields, kernel_sizes, strict=True):

@@ -6,8 +6,6 @@ counts (soe 4.3, point 8; 4.7).
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,7 +26,7 @@ def landmark_moments(
     x, y, z = weight.shape[2:]
     sums = []
     for axis, side in enumerate((x, y, z)):
-        place = _centered(side).to(weight)
+        place = torch.arange(side, dtype=weight.dtype, device=weight.device) - (side - 1) / 2
         along = weight.sum(dim=[2 + other for other in range(3) if other != axis])
         sums.append(along @ place)
     center = torch.stack(sums, dim=2) / total[:, :, None] * voxel_size_mm
@@ -62,6 +60,8 @@ class TissueDepthHistogram(nn.Module):
 
     Parameters
     ----------
+    side
+        Voxels of the cube.
     contrasts
         Bins of contrast between 0 and ``reach``.
     depths
@@ -72,12 +72,21 @@ class TissueDepthHistogram(nn.Module):
         Edge of a voxel.
     """
 
+    band: Tensor
+
     def __init__(
-        self, contrasts: int = 12, depths: int = 5, *, depth_mm: float = 15.0, voxel_size_mm: float, reach: float = 2.0
+        self,
+        side: int,
+        contrasts: int = 12,
+        depths: int = 5,
+        *,
+        depth_mm: float = 15.0,
+        voxel_size_mm: float,
+        reach: float = 2.0,
     ) -> None:
         super().__init__()
         self.contrasts, self.depths, self.reach = contrasts, depths, reach
-        self.sigma = depth_mm / voxel_size_mm
+        self.register_buffer("band", _gaussian_band(side, depth_mm / voxel_size_mm), persistent=False)
 
     @property
     def count(self) -> int:
@@ -86,8 +95,7 @@ class TissueDepthHistogram(nn.Module):
 
     def depth(self, mask: Float[Tensor, "batch 1 x y z"]) -> Float[Tensor, "batch 1 x y z"]:
         """The mask under the Gaussian."""
-        bands = [_gaussian_band(side, self.sigma).to(mask) for side in mask.shape[2:]]
-        return apply_bands(mask, bands)
+        return apply_bands(mask, [self.band, self.band, self.band])
 
     def forward(
         self, contrast: Float[Tensor, "batch 1 x y z"], mask: Float[Tensor, "batch 1 x y z"]
@@ -112,17 +120,9 @@ def _soft_bins(values: Tensor, low: float, high: float, count: int) -> Tensor:
     return (1.0 - (place[:, None] - centers[None, :, None]).abs()).clamp_min(0.0)
 
 
-@lru_cache(maxsize=16)
-def _centered(side: int) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.arange(side, dtype=torch.float64) - (side - 1) / 2
-
-
-@lru_cache(maxsize=16)
-def _gaussian_band(side: int, sigma: float) -> Tensor:
+def _gaussian_band(side: int, sigma: float) -> Float[Tensor, "side side"]:
     """Rows of a Gaussian about every voxel, of sum 1 on an endless axis."""
-    with torch.inference_mode(False):
-        offset = torch.arange(side)[None, :] - torch.arange(side)[:, None]
-        far = torch.arange(-4 * side, 4 * side + 1)
-        total = torch.exp(-0.5 * (far / sigma) ** 2).sum()
-        return torch.exp(-0.5 * (offset / sigma) ** 2) / total
+    offset = torch.arange(side)[None, :] - torch.arange(side)[:, None]
+    far = torch.arange(-4 * side, 4 * side + 1)
+    total = torch.exp(-0.5 * (far / sigma) ** 2).sum()
+    return torch.exp(-0.5 * (offset / sigma) ** 2) / total

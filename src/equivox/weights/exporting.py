@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +61,12 @@ class ExportedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """Shapes to trace and to check with, and which axes are free."""
+    """Shapes to trace and to check with, which axes are free, and whether several tensors come out."""
 
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
     copies: int
     free: tuple[int, ...]
+    several: bool = False
 
 
 def export_network(
@@ -109,7 +110,8 @@ def export_network(
     try:
         with _quiet():
             free = dict.fromkeys(probe.free, torch.export.Dim.AUTO)
-            program = torch.export.export(fold(module), example, dynamic_shapes=(free,) * probe.copies)
+            whole = _Code(fold(module)) if probe.several else fold(module)
+            program = torch.export.export(whole, example, dynamic_shapes=(free,) * probe.copies)
             onnx = torch.onnx.export(program, (), dynamo=True, verbose=False) if format == "onnx" else None
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -171,6 +173,9 @@ def _probe(architecture: str, fields: dict[str, Any], module: nn.Module) -> _Pro
     if architecture == "pose_net":
         side = 2 * 2 ** int(fields.get("poolings", 4))
         return _Probe(((2, 1, side, side, side), (1, 1, side + side // 2, side, side)), 1, spatial)
+    if architecture == "brain_encoder":
+        side = int(fields.get("side", 64))
+        return _Probe(((2, 1, side, side, side), (1, 1, side, side, side)), 2, (0,), several=True)
     if architecture == "head_pose":
         side = int(fields.get("side", 32))
         return _Probe(((2, channels, side, side, side), (3, channels, side, side, side)), 1, (0,))
@@ -207,19 +212,39 @@ def _described(program: torch.export.ExportedProgram, probe: _Probe) -> tuple[in
 def _difference(path: Path, format: ExportFormat, module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
     """Of the written file from the network, relative to the largest output."""
     with torch.no_grad():
-        expected = module(*inputs)
+        expected = _parts(module(*inputs))
         if format == "torch":
-            result = torch.export.load(path).module()(*inputs)
+            results = _parts(torch.export.load(path).module()(*inputs))
         else:
             import onnxruntime
 
             session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
             names = [entry.name for entry in session.get_inputs()]
             feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-            result = torch.from_numpy(session.run(None, feed)[0])
-    if result.shape != expected.shape:
+            results = [torch.from_numpy(array) for array in session.run(None, feed)]
+    if [result.shape for result in results] != [part.shape for part in expected]:
         return float("inf")
-    return float((result - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+    return max(
+        float((result - part).abs().max() / part.abs().max().clamp_min(1e-30))
+        for result, part in zip(results, expected, strict=True)
+    )
+
+
+class _Code(nn.Module):
+    """A brain encoder whose code comes as a plain tuple, which every format knows."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, volume: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Polar, axial, scalars, pseudo-scalars."""
+        return tuple(self.network(volume, mask))
+
+
+def _parts(found: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """One or several outputs as a list."""
+    return [found] if isinstance(found, Tensor) else list(found)
 
 
 @contextmanager
