@@ -36,7 +36,7 @@ class LearnOptions:
     network: Annotated[str | None, _LEARN] = None
     """Network by name; an unknown name lists all. [ball_cryo45_3k]"""
     grid: Annotated[str | None, _LEARN] = None
-    """Rotations: O (24), d4opt-16, d4opt-64 ... [O]"""
+    """Rotations: d4opt-16, O (24), d4opt-64 ... [d4opt-16]"""
     epochs: Annotated[int | None, _LEARN] = None
     """Epochs at most."""
     patience: Annotated[int | None, _LEARN] = None
@@ -130,7 +130,7 @@ def train(
     given = _values(options or LearnOptions())
     network = {name: given.pop(key) for key, name in (("network", "preset"), ("grid", "grid")) if key in given}
     if network:
-        given["network"] = {**settings.network, **network}
+        given["network"] = network if "preset" in network else {**settings.network, **network}
     if "expected_number" in given and "risk" not in given:
         given["risk"] = "binomial"
     settings = settings.with_values(**given)

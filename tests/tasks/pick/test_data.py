@@ -80,6 +80,10 @@ def test_coordinates_beyond_the_image(micrographs: Path, tmp_path: Path) -> None
         open_labelled(source(micrographs, coordinates=(str(unbinned),)), radius_px=6.0, seed=0)
     scaled = source(micrographs, coordinates=(str(unbinned),), coordinate_scale=0.25)
     assert open_labelled(scaled, radius_px=6.0, seed=0).contrast == "dark"
+    binned = tmp_path / "binned.txt"
+    binned.write_text("\n".join([text[0], *(f"{name}\t{float(x) / 4:.1f}\t{float(y) / 4:.1f}" for name, x, y in rows)]))
+    read = open_labelled(source(micrographs, coordinates=(str(binned),)), radius_px=6.0, seed=0)
+    assert any("--coordinate-scale 4" in note for note in read.warnings)
     inside, notes = fitted_labels(
         torch.tensor([[5.0, 5.0], [6.0, 9.0], [-3.0, 4.0]]), (20, 20), flip_y=False, scale=1.0, name="a.mrc"
     )

@@ -74,7 +74,7 @@ class PickInput:
 class PickTraining:
     """What is trained and how."""
 
-    network: Mapping[str, Any] = field(default_factory=lambda: {"preset": "ball_cryo45_3k"})
+    network: Mapping[str, Any] = field(default_factory=lambda: {"preset": "ball_cryo45_3k", "grid": "d4opt-16"})
     """``preset`` of nets/projected_presets.py or ``architecture``, and options."""
     radius_px: float = 9.0
     """Radius of the particle in the pixels that the network sees."""

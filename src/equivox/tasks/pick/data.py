@@ -21,6 +21,8 @@ from equivox.tasks.pick.prepare import Prepared, prepare_micrograph
 
 VALIDATION_NAMES = ("val", "validation", "valid", "dev")
 TRAINING_NAMES = ("train", "training")
+MANY, CORNER = 40, 0.55
+"""So many labels that all lie in this share of width and height are suspicious."""
 Progress = Callable[[int, int, str], None]
 
 
@@ -147,6 +149,7 @@ def open_labelled(
     far, lost = _working_points(source, ready, away)
     notes += lost
     found = label_contrast(ready, points, radius_px=radius_px)
+    notes += _corner_note(ready, points)
     contrast = _contrast(source, found, notes)
     sign = 1.0 if contrast == "dark" else -1.0
     micrographs = [
@@ -202,6 +205,23 @@ def _contrast(source: PickSource, found: LabelContrast, notes: list[str]) -> str
             f"labels (mean {found.mean:.2f} of the spread)."
         )
     return source.contrast
+
+
+def _corner_note(ready: Sequence[Prepared], points: Sequence[Tensor]) -> list[str]:
+    """Labels that never reach the far half of any micrograph were probably made on smaller pictures."""
+    count = sum(len(own) for own in points)
+    if count < MANY or sum(len(own) > 0 for own in points) < 2:
+        return []
+    shares = [
+        own.amax(dim=0) / torch.tensor(one.image.shape) for one, own in zip(ready, points, strict=True) if len(own)
+    ]
+    reach = float(torch.stack(shares).max())
+    if reach > CORNER:
+        return []
+    return [
+        f"All {count} labels lie in the first {reach:.0%} of width and height: they may count binned pixels; then give "
+        f"--coordinate-scale {round(1.0 / reach)}."
+    ]
 
 
 def _split(
