@@ -254,3 +254,15 @@ def test_reasons_help() -> None:
     assert "the nearest is" in reasons["mic_3"]
     assert bare_stem("x_DW.mrc") == "x"
     assert str(picks_below_job("/abs/mics/a.mrc")) == "abs/mics/a_autopick.star"
+
+
+def test_cryolo_gets_probabilities_where_there_are_any(tmp_path: Path) -> None:
+    picks = made(1, 3)
+    picks = Coordinates(
+        picks.path, "csv", ("a.mrc",) * 3, picks.x_px, picks.y_px, np.array([4.0, -1.0, 0.0]), picks.box_px, None,
+        {"probability": ("0.9", "0.3", "0.5")},
+    )  # fmt: skip
+    write_coordinates(tmp_path, picks, "cbox")
+    back = read_coordinates(tmp_path / "a.cbox")
+    assert back.score is not None
+    assert back.score.tolist() == [0.9, 0.3, 0.5]

@@ -219,6 +219,11 @@ def _write_box(path: Path, picks: Coordinates, sizes: np.ndarray) -> None:
 
 def _write_cbox(path: Path, picks: Coordinates, sizes: np.ndarray) -> None:
     count = len(picks)
+    confidence: Sequence[float] = [1.0] * count
+    if "probability" in picks.columns:  # crYOLO's thresholds are 0 to 1
+        confidence = [float(text) for text in picks.columns["probability"]]
+    elif picks.score is not None:
+        confidence = picks.score.tolist()
     columns: dict[str, Sequence[str | float | int]] = {
         "CoordinateX": (picks.x_px - sizes[:, 0] / 2).tolist(),
         "CoordinateY": (picks.y_px - sizes[:, 1] / 2).tolist(),
@@ -228,7 +233,7 @@ def _write_cbox(path: Path, picks: Coordinates, sizes: np.ndarray) -> None:
         "Depth": ["<NA>"] * count,
         "EstWidth": sizes[:, 0].tolist(),
         "EstHeight": sizes[:, 1].tolist(),
-        "Confidence": [1.0] * count if picks.score is None else picks.score.tolist(),
+        "Confidence": confidence,
         "NumBoxes": ["<NA>"] * count,
         "Angle": ["<NA>"] * count,
     }
