@@ -36,6 +36,10 @@ RESOLUTION = 0.5
 Less lets aliasing in: an untrained encoder's E was 0.034 at 0.36 and 0.015 at 0.48 (three brains), 0.012 at 0.6.
 """
 REACH_SIGMAS = 3.5
+FINEST = 0.62
+"""Smoothed scans are kept on voxels of at most this many working voxels (2 mm of 3.3), where what is lost is below 4 %
+of the finest waves and nothing of the others.
+"""
 HISTOGRAM_BINS = 24
 """Of the intensities inside the brain over [0, 1.5]: the plainest thing that knows about age."""
 
@@ -119,7 +123,10 @@ class BrainSource:
         self.histogram: Float[Tensor, "bins"] = counts.double() / len(values)
         self.warnings = (*warnings, *brain.warnings, *trouble)
         sigma = [_smoothing(step, voxel_size_mm) for step in volume.voxel_size_mm]
-        margin = [math.ceil(REACH_SIGMAS * one) + 4 for one in sigma]
+        margin = [
+            math.ceil(REACH_SIGMAS * one) + 4 * _thinning(step, voxel_size_mm)
+            for one, step in zip(sigma, volume.voxel_size_mm, strict=True)
+        ]
         low, high = places.amin(0), places.amax(0) + 1
         self._start = torch.tensor([int(a) - b for a, b in zip(low, margin, strict=True)], dtype=torch.float64)
         shape = [int(b - a) + 2 * m for a, b, m in zip(low, high, margin, strict=True)]
@@ -127,7 +134,8 @@ class BrainSource:
         within = (places - low + torch.tensor(margin)).T.numpy()
         both[0][tuple(within)] = values.numpy()
         both[1][tuple(within)] = 1.0
-        self._coefficients = [_spline(one, sigma) for one in both]
+        self._thinned = np.array([_thinning(step, voxel_size_mm) for step in volume.voxel_size_mm], dtype=np.float64)
+        self._coefficients = [_spline(one, sigma, self._thinned.astype(int).tolist()) for one in both]
         self._voxel_from_world = torch.linalg.inv(volume.affine)
 
     def sample(self, *, side: int = SIDE, turn: Float[Tensor, "3 3"] | None = None) -> Brain:
@@ -147,7 +155,7 @@ class BrainSource:
         near = offsets.norm(dim=1) <= self.radius_mm + REACH_SIGMAS * self.voxel_size_mm
         points = offsets[near] if turn is None else offsets[near] @ turn.double()  # turn^-1 p, in rows
         index = (points + self.centroid_mm) @ self._voxel_from_world[:3, :3].mT + self._voxel_from_world[:3, 3]
-        where = (index - self._start).T.numpy()
+        where = (index - self._start).T.numpy() / self._thinned[:, None]
         sampled = []
         for coefficients, highest in zip(self._coefficients, (HIGHEST, 1.0), strict=True):
             values = ndimage.map_coordinates(coefficients, where, order=3, mode="constant", prefilter=False)
@@ -227,14 +235,17 @@ def prepare_brain(
 def _normalised(inside: Float[Tensor, "count"], background: float, name: str) -> tuple[Tensor, list[str]]:
     """Intensities of the brain's voxels: 95th percentile 1, cut to [0, 1.5]."""
     trouble = []
-    ordered = inside.double().sort().values
-    if float(ordered[0]) == float(ordered[-1]):
-        raise InputError(f"{name} holds the same value {float(ordered[0]):g} all over the brain; give the scan itself.")
+    values = inside.numpy()
+    least = float(values.min())
+    if least == float(values.max()):
+        raise InputError(f"{name} holds the same value {least:g} all over the brain; give the scan itself.")
+    low_place, high_place = (int(share * (len(values) - 1)) for share in (0.005, PERCENTILE))
+    ordered = np.partition(values, (low_place, high_place))
     lowest = 0.0
-    if float(ordered[0]) < 0.0:
-        lowest = min(float(ordered[int(0.005 * (len(ordered) - 1))]), background)
+    if least < 0.0:
+        lowest = min(float(ordered[low_place]), background)
         trouble.append(f"{name} has negative values inside the brain; its intensities were raised by {-lowest:.4g}.")
-    high = float(ordered[int(PERCENTILE * (len(ordered) - 1))]) - lowest
+    high = float(ordered[high_place]) - lowest
     if high <= 0.0:
         raise InputError(f"{name} is 0 in more than 95 % of the brain; give the scan itself, not a map of lesions.")
     return ((inside.double() - lowest) / high).clamp(0.0, HIGHEST).float(), trouble
@@ -245,8 +256,17 @@ def _smoothing(step_mm: float, voxel_size_mm: float) -> float:
     return math.sqrt(max((RESOLUTION * voxel_size_mm) ** 2 - step_mm**2 / 12.0, 0.0)) / step_mm
 
 
-def _spline(field: np.ndarray[tuple[int, ...], np.dtype[np.float32]], sigma: list[float]) -> Array:
-    """Cubic B-spline coefficients of a smoothed field that is 0 near its border."""
-    smooth = ndimage.gaussian_filter(field, sigma, mode="constant", truncate=REACH_SIGMAS)
+def _thinning(step_mm: float, voxel_size_mm: float) -> int:
+    """Every how many-th voxel of the smoothed scan is kept along an axis: fine scans hold nothing between them."""
+    return max(int(FINEST * voxel_size_mm / step_mm + 1e-6), 1)
+
+
+def _spline(field: np.ndarray[tuple[int, ...], np.dtype[np.float32]], sigma: list[float], thinned: list[int]) -> Array:
+    """Cubic B-spline coefficients of a smoothed field that is 0 near its border, on every so many-th voxel."""
+    smooth = field
+    for axis, (width, kept) in enumerate(zip(sigma, thinned, strict=True)):
+        if width > 0:
+            smooth = ndimage.gaussian_filter1d(smooth, width, axis=axis, mode="constant", truncate=REACH_SIGMAS)
+        smooth = smooth[tuple(slice(None, None, kept if a == axis else 1) for a in range(3))]
     coefficients: Array = ndimage.spline_filter(smooth, order=3, output=np.float64, mode="mirror")
     return coefficients

@@ -74,7 +74,8 @@ def _by_background(volume: Volume, voxel_ml: float, *, brain_extracted: bool) ->
     data = volume.data[0]
     background = _commonest_at_border(data)
     other = data != background
-    share, size_ml = float(other.double().mean()), float(other.sum()) * voxel_ml
+    count = int(torch.count_nonzero(other))
+    share, size_ml = count / other.numel(), count * voxel_ml
     name = volume.name
     if share > LARGEST_SHARE and not brain_extracted:
         raise InputError(
@@ -122,7 +123,8 @@ def _largest_piece(other: Bool[Tensor, "x y z"]) -> tuple[Bool[Tensor, "x y z"],
     kept = labels == 1 + int(sizes.argmax()) if count > 1 else labels > 0
     lost = 1.0 - float(sizes.max()) / float(sizes.sum())
     inside = np.zeros(tuple(other.shape), dtype=bool)
-    inside[box] = ndimage.binary_fill_holes(kept)
+    outside, _ = ndimage.label(np.pad(~kept, 1, constant_values=True))
+    inside[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]  # holes are what the outside does not reach
     return torch.from_numpy(inside), lost
 
 
