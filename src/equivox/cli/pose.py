@@ -132,6 +132,7 @@ def evaluate(
     consistency: Annotated[bool, _FLAG] = False,
     model: str = DEFAULT_MODEL,
     scans: Path | None = None,
+    symmetry: Literal["mirror", "c2", "none"] = "mirror",
     random_rotations: int = 20,
     resamples: int = 10_000,
     seed: int = 0,
@@ -165,6 +166,8 @@ def evaluate(
         Model that --consistency asks.
     scans
         Folder of the scans for --consistency; by default the paths in the predicted table.
+    symmetry
+        Of the object, as it was trained: with c2, poses that differ by a half turn about its z axis count as the same.
     random_rotations
         Random rotations per scan for --consistency.
     resamples
@@ -186,7 +189,7 @@ def evaluate(
     require_absent([place / name for name in (JSON_NAME, ERRORS_NAME, PAGE_NAME)], overwrite=speak.overwrite)
     config = EvaluateConfig(
         predicted=predicted, truth=truth, masks=masks, resamples=resamples, seed=seed, consistency=consistency,
-        model=model, scans=scans, random_rotations=random_rotations,
+        model=model, scans=scans, random_rotations=random_rotations, symmetry=symmetry,
     )  # fmt: skip
     check = None
     if consistency:

@@ -180,6 +180,8 @@ class RotateOptions(CommonOptions):
     """Kernel diameter and number of radial functions. [5]"""
     multiplier: Annotated[int | None, _network("--multiplier")] = None
     """Copies of each field at the finest level. [2]"""
+    object_symmetry: Annotated[Literal["mirror", "c2", "none"] | None, _network("--symmetry")] = None
+    """Of the object: mirror across its x axis, half turn about its z axis, or none. [mirror, as a head]"""
 
 
 @app.command

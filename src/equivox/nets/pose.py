@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from equivox.geometry.irreps import Irreps
 from equivox.kernels.radial import SmoothFinite
-from equivox.nets.readout import ReadOut, pool_axes, read_out
+from equivox.nets.object_symmetry import ObjectSymmetry, output_irreps, pool_field, read_field
+from equivox.nets.readout import ReadOut
 from equivox.nn.activations import Constants
 from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.gate import Gate
@@ -103,6 +104,9 @@ class PoseNet(nn.Module):
         published way, for networks that were trained with it.
     gate_constants
         ``"exact"``, or ``"published"`` for networks that were trained with e3nn's Monte-Carlo values.
+    object_symmetry
+        What the object looks like to itself: decides the output's fields and how they are read; see
+        :mod:`equivox.nets.object_symmetry`. ``"mirror"`` is the published head.
 
     Raises
     ------
@@ -129,8 +133,11 @@ class PoseNet(nn.Module):
         symmetry: Symmetry = "O3",
         odd_scalars: Literal["absolute", "signed"] = "absolute",
         gate_constants: Literal["exact", "published"] = "exact",
+        object_symmetry: ObjectSymmetry = "mirror",
     ) -> None:
         super().__init__()
+        if object_symmetry not in ("mirror", "c2", "none"):
+            raise ValueError(f"object_symmetry must be 'mirror', 'c2' or 'none', got {object_symmetry!r}")
         if poolings < 0 or kernel_size < 2 or multiplier < 1:
             raise ValueError(
                 f"a PoseNet needs poolings >= 0, kernel_size >= 2 and multiplier >= 1, got {poolings}, {kernel_size} "
@@ -141,6 +148,7 @@ class PoseNet(nn.Module):
         if odd_scalars not in ("absolute", "signed"):
             raise ValueError(f"odd_scalars must be 'absolute' or 'signed', got {odd_scalars!r}")
         self.poolings = poolings
+        self.object_symmetry: ObjectSymmetry = object_symmetry
         irreps = Irreps("1x0e" if symmetry == "O3" else "1x0")
         self.blocks = nn.ModuleList()
         self.pools = nn.ModuleList()
@@ -156,11 +164,13 @@ class PoseNet(nn.Module):
             )
             self.blocks.append(block)
             irreps = block.irreps_out
-        self.irreps_out = Irreps("1x1e + 2x1o" if symmetry == "O3" else "3x1")
+        self.irreps_out = output_irreps(object_symmetry, symmetry)
         self.output = published_convolution(irreps, self.irreps_out, kernel_size)
 
-    def forward(self, image: Float[Tensor, "batch 1 x y z"]) -> Float[Tensor, "batch 9 x2 y2 z2"]:
-        """Nine channels per coarse voxel: pseudovector, vector, vector, each (x, y, z) in array axes."""
+    def forward(self, image: Float[Tensor, "batch 1 x y z"]) -> Float[Tensor, "batch channel x2 y2 z2"]:
+        """Nine channels per coarse voxel: pseudovector, vector, vector, each (x, y, z) in array axes; for an object of
+        symmetry ``c2`` eight: a vector and a tensor of degree 2.
+        """
         least = 2**self.poolings
         if min(image.shape[2:]) < least:
             raise ValueError(
@@ -171,13 +181,13 @@ class PoseNet(nn.Module):
             field = block(pool(field))
         return self.output(field)
 
-    def axes(self, image: Float[Tensor, "batch 1 x y z"]) -> Float[Tensor, "batch 9"]:
-        """The three axes of each item, pooled over space."""
-        return pool_axes(self(image))
+    def axes(self, image: Float[Tensor, "batch 1 x y z"]) -> Float[Tensor, "batch channel"]:
+        """The fields of each item, pooled over space."""
+        return pool_field(self(image), self.object_symmetry)
 
     def read(self, image: Float[Tensor, "batch 1 x y z"]) -> ReadOut:
         """Rotations from canonical to image coordinates, one per item, with their quality."""
-        return read_out(self.axes(image))
+        return read_field(self(image), self.object_symmetry)
 
 
 def hidden_fields(copies: int, symmetry: Symmetry) -> tuple[Irreps, Irreps]:

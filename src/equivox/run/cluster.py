@@ -6,11 +6,13 @@ import hashlib
 import pickle
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from equivox import __version__
 from equivox.errors import ConfigError, MissingExtraError
 from equivox.run.items import (
+    MAXIMAL_ATTEMPTS,
     Failure,
     Item,
     ItemResult,
@@ -37,7 +39,8 @@ def run_on_cluster(
 ) -> None:
     """Call ``done`` with the result of every (index, item), in the order in which they finish.
 
-    Dask itself runs the items of a dead worker again elsewhere; an item that keeps killing workers is a failure.
+    Dask runs the items of a dead worker again elsewhere. It cannot tell which of them the worker died of, so items
+    that it gives up on are tried again at the end, one at a time: only what then still kills its workers is a failure.
 
     Raises
     ------
@@ -58,21 +61,26 @@ def run_on_cluster(
         ) from error
     try:
         _require_same_version(client, scheduler)
-        futures = {
-            client.submit(_work, job, threads, require_picklable("an item", item), pure=False): index
-            for index, item in items
-        }
+        packed = {index: require_picklable("an item", item) for index, item in items}
+        futures = {client.submit(_work, job, threads, item, pure=False): index for index, item in packed.items()}
+        suspects = []
         try:
             for future in dask.as_completed(list(futures), loop=client.loop):
-                problem = future.exception()
-                if isinstance(problem, _StateError):
-                    raise pickle.loads(problem.args[0])
-                if problem is not None:
-                    done(ItemResult(futures[future], failure=_cluster_failure(problem)))
+                index = futures[future]
+                if _was_killed(future.exception()):
+                    suspects.append(index)
                 else:
-                    result: ItemResult[Any] = pickle.loads(future.result())
-                    done(_numbered(result, futures[future]))
+                    done(_result_of(future, index))
                 future.release()
+            for index in sorted(suspects):
+                attempts = 1
+                while attempts <= MAXIMAL_ATTEMPTS:
+                    attempts += 1
+                    future = client.submit(_work, job, threads, packed[index], pure=False)
+                    futures[future] = index
+                    if not _was_killed(future.exception()):
+                        break
+                done(replace(_result_of(future, index), attempts=attempts))
         finally:
             client.cancel(list(futures))
     finally:
@@ -97,13 +105,25 @@ def _work(job: bytes, threads: int, item: bytes) -> bytes:
     return pickle.dumps(attempt(function, _states[key], 0, pickle.loads(item)))
 
 
-def _numbered(result: ItemResult[Any], index: int) -> ItemResult[Any]:
-    return ItemResult(index, result.value, result.failure, result.seconds)
+def _result_of(future: Any, index: int) -> ItemResult[Any]:
+    """What became of an item; raises what the initializer raised."""
+    problem = future.exception()
+    if isinstance(problem, _StateError):
+        raise pickle.loads(problem.args[0])
+    if problem is not None:
+        return ItemResult(index, failure=_cluster_failure(problem))
+    result: ItemResult[Any] = pickle.loads(future.result())
+    return replace(result, index=index)
+
+
+def _was_killed(error: BaseException | None) -> bool:
+    """Whether Dask gave up on an item because workers died while they held it."""
+    return type(error).__name__ == "KilledWorker"
 
 
 def _cluster_failure(error: BaseException) -> Failure:
     """Sentence for an item that the cluster could not finish."""
-    if type(error).__name__ == "KilledWorker":
+    if _was_killed(error):
         return Failure("EQV-WORKER", "The cluster's workers died over this input; give them more memory.")
     return as_failure(error if isinstance(error, Exception) else RuntimeError(str(error)))
 

@@ -269,6 +269,7 @@ SEGMENT_CHANGES: dict[str, Any] = {
 ROTATE_CHANGES: dict[str, Any] = {
     **{name: value for name, value in SEGMENT_CHANGES.items() if name in {f.name for f in fields(RotateTraining)}},
     "image_size_voxels": 10, "shift_voxels": 1.5, "momentum": 0.5, "n_levels": 2, "kernel_size": 5, "multiplier": 2,
+    "object_symmetry": "none",
 }  # fmt: skip
 OTHER = {
     True: False,

@@ -44,7 +44,9 @@ def require_transform(matrix: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:
     work = matrix.detach().cpu().double()
     last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
     if not bool(torch.isfinite(work).all()) or not torch.equal(work[3], last):
-        raise ValueError(f"a finite 4x4 matrix with last row (0, 0, 0, 1) is needed, got {work.tolist()}")
+        raise ValueError(
+            f"a finite 4x4 matrix with last row (0, 0, 0, 1) is needed, got {work.tolist()}; write it again."
+        )
     if abs(float(torch.linalg.det(work[:3, :3]))) < 1e-12:
-        raise ValueError("the matrix of a transform must be invertible")
+        raise ValueError("the matrix of a transform must be invertible; write it again.")
     return work

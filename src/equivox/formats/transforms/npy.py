@@ -5,6 +5,7 @@ The matrix is ``moving_from_fixed`` in RAS mm; a head pose is ``world_from_head`
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,8 +49,9 @@ def read_npy(path: Path | str) -> list[Float[Tensor, "4 4"] | None]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         shape, kind = tuple(array.shape), array.dtype.kind
-    except (OSError, ValueError, EOFError, SyntaxError, OverflowError) as error:
-        raise InputError(f"{path} is no whole NumPy array ({error}); write it again.") from error
+    except (OSError, ValueError, EOFError, SyntaxError, OverflowError, TypeError, tokenize.TokenError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is no whole NumPy array ({reason}); write it again.") from error
     if shape[-2:] != (4, 4) or len(shape) not in (2, 3) or kind not in "iuf" or 0 in shape:
         raise InputError(
             f"{path} holds an array of shape {shape} and type {array.dtype}; (4, 4) or (T, 4, 4) is needed."

@@ -59,5 +59,8 @@ def read_pose_json(path: Path | str) -> Pose:
         return Pose(rotation, translation, source=str(document["source"]), target=str(document["target"]))
     except KeyError as error:
         raise InputError(f"{path} lacks the key {error}.") from error
-    except (ValueError, TypeError, RuntimeError, GeometryError) as error:
+    except GeometryError as error:
         raise InputError(f"{path} holds no rigid pose: {error}") from error
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} holds no rigid pose ({reason}); give a 3x3 rotation and 3 numbers.") from error

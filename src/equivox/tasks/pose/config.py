@@ -95,6 +95,8 @@ class EvaluateConfig:
     """Folder of the scans for the consistency test; None: the paths in the table."""
     random_rotations: int = 20
     """Of the consistency test."""
+    symmetry: Literal["mirror", "c2", "none"] = "mirror"
+    """Of the object: with ``c2`` poses that differ by a half turn about its z axis are the same."""
     exclude_flags: tuple[str, ...] = ("landmark_asymmetry", "eye_distance_outlier")
     """Stacks with one of these flags are not in the primary set: their landmarks are in doubt."""
     motion_limit: float = 1.0

@@ -26,6 +26,7 @@ from equivox.metrics.pose_baselines import (
     principal_axes_oracle,
     uniform_rotation_numbers,
 )
+from equivox.nets.object_symmetry import nearest_equivalent
 from equivox.tasks.pose.config import EvaluateConfig
 from equivox.tasks.pose.consistency import Consistency
 from equivox.tasks.pose.matching import match_rows
@@ -124,6 +125,7 @@ def evaluate_poses(
     true_rotation = torch.stack([row.world_from_head.rotation for row in truth if row.world_from_head]).double()
     true_center = torch.stack([row.world_from_head.translation_mm for row in truth if row.world_from_head]).double()
     rotation, center = _predicted_tensors([row for row, _ in pairs])
+    rotation = nearest_equivalent(true_rotation, rotation, config.symmetry)
     raw = pose_errors(rotation, true_rotation, center, true_center)
 
     notes: list[str] = []

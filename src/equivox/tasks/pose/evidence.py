@@ -78,7 +78,8 @@ class CalibratedReadOut:
         known = {field.name for field in fields(cls)}
         if set(stored) != known:
             raise ConfigError(f"a confidence read-out holds {sorted(stored)}; expected {sorted(known)}.")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        return cls(**values)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

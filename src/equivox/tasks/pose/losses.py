@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from equivox.metrics.segmentation import dice_coefficient, one_hot
+from equivox.nets.object_symmetry import ObjectSymmetry, tensor_of_axes
 
 PSEUDOVECTOR_WEIGHT = 0.5
 """Weight of the left-right axis beside the two vectors (published value)."""
@@ -34,8 +35,13 @@ class RotationLoss:
     vectors: Float[Tensor, batch]
 
 
-def rotation_loss(field: Float[Tensor, "batch 9 x y z"], head_from_image: Float[Tensor, "batch 3 3"]) -> RotationLoss:
-    """Compare the network's map, before it is pooled, with the three axes of the head.
+def rotation_loss(
+    field: Float[Tensor, "batch channel x y z"],
+    head_from_image: Float[Tensor, "batch 3 3"],
+    *,
+    symmetry: ObjectSymmetry = "mirror",
+) -> RotationLoss:
+    """Compare the network's map, before it is pooled, with the three axes of the head, or of another object.
 
     Every voxel of the map counts equally. Channels 0-2 are the pseudovector, 3-5 and 6-8 the two vectors; each is
     normalised voxel by voxel.
@@ -46,18 +52,39 @@ def rotation_loss(field: Float[Tensor, "batch 9 x y z"], head_from_image: Float[
         Output of the network without spatial pooling.
     head_from_image
         Row ``i`` is axis ``i`` of the head in array-axis coordinates of the image.
+    symmetry
+        Of the object. ``"mirror"`` is the published loss. ``"none"``: all three axes are vectors and count alike.
+        ``"c2"``: the first part is that of the tensor ``x x^T - y y^T`` (1 - cosine, halved), the second that of z.
 
     References
     ----------
     .. [1] Muthukrishnan et al., "Equivariant Symmetry-Aware Head Pose Estimation for Fetal MRI", arXiv 2512.04890.
     """
+    if symmetry == "c2":
+        return _half_turn_loss(field, head_from_image)
     axes = field.flatten(2).unflatten(1, (3, 3))  # batch, axis, component, voxel
     axes = axes / axes.norm(dim=2, keepdim=True).clamp_min(1e-12)
     target = head_from_image.to(axes)[..., None]
+    if symmetry == "none":
+        vectors = (axes - target).abs().mean((1, 2, 3))
+        return RotationLoss(vectors, torch.zeros_like(vectors), vectors)
     sine = torch.linalg.cross(axes[:, 0], target[:, 0].expand_as(axes[:, 0]), dim=1).norm(dim=1)
     pseudovector = sine.mean(-1)
     vectors = (axes[:, 1:] - target[:, 1:]).abs().mean((1, 2, 3))
     return RotationLoss(PSEUDOVECTOR_WEIGHT * pseudovector + vectors, pseudovector, vectors)
+
+
+def _half_turn_loss(
+    field: Float[Tensor, "batch 8 x y z"], object_from_image: Float[Tensor, "batch 3 3"]
+) -> RotationLoss:
+    """Of an object that a half turn about z leaves as it is: nothing changes when x and y change sign together."""
+    flat = field.flatten(2)
+    vector, tensor = (part / part.norm(dim=1, keepdim=True).clamp_min(1e-12) for part in flat.split([3, 5], dim=1))
+    target = object_from_image.to(field)
+    wanted = tensor_of_axes(target[:, 0], target[:, 1])
+    planar = 0.5 * (1.0 - (tensor * wanted[:, :, None]).sum(1)).mean(-1)
+    along = (vector - target[:, 2, :, None]).abs().mean((1, 2))
+    return RotationLoss(PSEUDOVECTOR_WEIGHT * planar + along, planar, along)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any, Literal
 
 import torch
 
-from equivox.errors import EquivoxError, ModelFolderError
+from equivox.errors import EquivoxError, InputError, ModelFolderError
 from equivox.formats.nifti import read_mask, read_volume
 from equivox.geometry.space import Volume
 from equivox.tasks.pose.estimate import Estimator, PoseEstimate
 from equivox.weights.folder import ModelFolder, find_model
 
+LEAST_SIDE_MM, LARGEST_MM3 = 12.0, 5e8
+"""Fields of view outside are taken for damaged headers: three voxels of the finder's grid, half a cubic metre."""
 POSE_ESTIMATORS = {
     "equivox": "equivox.tasks.pose.estimator:HeadEstimator",
     "published": "equivox.tasks.pose.published:PublishedEstimator",
@@ -49,6 +52,7 @@ class PoseModel:
 
     def estimate(self, volume: Volume, *, mask: Volume | None = None) -> PoseEstimate:
         """Pose of the object in one volume; an input that cannot be used raises, see :class:`Estimator`."""
+        require_head_sized(volume)
         started = time.perf_counter()
         with torch.inference_mode():
             answer = self.estimator.estimate(volume, mask=mask)
@@ -85,6 +89,22 @@ class PoseModel:
             return self.estimate(volume, mask=inside)
         except EquivoxError as error:
             return PoseEstimate("failed", reason=str(error))
+
+
+def require_head_sized(volume: Volume) -> None:
+    """Refuse fields of view that no scan of a head has: a damaged header would otherwise ask for all the memory.
+
+    Raises
+    ------
+    InputError
+        If a side is below 12 mm, or the whole is larger than half a cubic metre.
+    """
+    sides = [size * step for size, step in zip(volume.shape, volume.voxel_size_mm, strict=True)]
+    shown = " x ".join(f"{side:.4g}" for side in sides)
+    if min(sides) < LEAST_SIDE_MM:
+        raise InputError(f"{volume.name} covers {shown} mm, too little to hold a head; repair its voxel size.")
+    if math.prod(sides) > LARGEST_MM3:
+        raise InputError(f"{volume.name} covers {shown} mm, more than any scan of a head does; repair its voxel size.")
 
 
 def open_pose_model(

@@ -18,8 +18,9 @@ from torch import Tensor
 from equivox.errors import ConfigError, InputError, ModelFolderError
 from equivox.geometry.rotations import Pose, nearest_rotation
 from equivox.geometry.space import Volume
+from equivox.nets.object_symmetry import read_field, spread_deg
 from equivox.nets.pose import PoseNet
-from equivox.nets.readout import ReadOut, axis_spread_deg, pool_axes, read_out
+from equivox.nets.readout import ReadOut
 from equivox.nets.unet import UNet
 from equivox.tasks.pose.estimate import PoseEstimate, Status
 from equivox.tasks.pose.published_frames import matrix_of, published_matrix
@@ -274,7 +275,8 @@ class PublishedEstimator:
                 f"the crop around the object is {'x'.join(map(str, image.shape))} voxels: cut off by the image's edge"
             )
         field = self.rotate(image[None, None].to(self.device)).cpu()
-        return _Turned(read_out(pool_axes(field)), float(axis_spread_deg(field)))
+        symmetry = self.rotate.object_symmetry
+        return _Turned(read_field(field, symmetry), float(spread_deg(field, symmetry)))
 
     def _assess(self, volume: Volume, upright: Volume, found: _Found | str) -> PoseEstimate:
         """Put the pose into the world and say how far it can be trusted."""

@@ -313,8 +313,8 @@ def _require_same_plan(path: Path, plan: Mapping[str, Any]) -> None:
         raise OutputError(f"{path} cannot be read ({error}); start the run anew with --overwrite.") from error
     new = {**plan["settings"], **{key: plan[key] for key in ("network", "seed", "data")}}
     for name in sorted({*old, *new} - set(MAY_CHANGE)):
-        if old.get(name) == new.get(name):
-            continue
+        if old.get(name) == new.get(name) or (name == "object_symmetry" and name not in old and new[name] == "mirror"):
+            continue  # runs of before that setting were of mirror-symmetric objects
         change = "" if name == "data" else f" ({old.get(name)} then, {new.get(name)} now)"
         raise ConfigError(
             f"{path.parent} was begun with another {name}{change}; resume with the same, or begin anew: --overwrite."

@@ -200,6 +200,8 @@ class RotateTraining(_Training):
     """Kernel diameter and number of radial functions."""
     multiplier: int
     """Copies of each field at the finest level (published: 2)."""
+    object_symmetry: Literal["mirror", "c2", "none"] = "mirror"
+    """Of the object: mirror (in the plane across its x axis, as a head), c2 (half turn about its z axis), none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -207,6 +209,8 @@ class RotateTraining(_Training):
         self._require_not_negative("shift_voxels", "n_levels", "momentum")
         if self.momentum >= 1.0:
             raise ConfigError(f"momentum is {self.momentum}; give a number below 1.")
+        if self.object_symmetry not in ("mirror", "c2", "none"):
+            raise ConfigError(f"symmetry is {self.object_symmetry!r}; give mirror, c2 or none.")
         if self.kernel_size < 2:
             raise ConfigError(f"kernel_size is {self.kernel_size}; give at least 2.")
         if self.image_size_voxels < 2**self.n_levels:

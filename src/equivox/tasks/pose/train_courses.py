@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equivox.metrics.rotation import euler_mean_error_deg, geodesic_error_deg
 from equivox.metrics.segmentation import dice_of_decision
-from equivox.nets.readout import pool_axes, read_out
+from equivox.nets.object_symmetry import nearest_equivalent, read_field
 from equivox.run.seeds import seed_for
 from equivox.tasks.pose.losses import rotation_loss, segmentation_loss
 from equivox.tasks.pose.train_config import RotateTraining, SegmentTraining
@@ -83,7 +83,9 @@ class RotateCourse:
     def validation_values(self, group: dict[str, Tensor]) -> Mapping[str, Float[Tensor, "batch"]]:
         """Loss of each item, the geodesic error of its read-out, and beside it the older Euler mean."""
         field, truth = self.network(group["image"]), group["head_from_image"]
-        predicted = read_out(pool_axes(field)).rotation.mT  # read out image_from_head
+        image_from_head = read_field(field, self.settings.object_symmetry).rotation
+        image_from_head = nearest_equivalent(truth.mT, image_from_head, self.settings.object_symmetry)
+        predicted = image_from_head.mT
         return {
             **self._judge(field, truth),
             "rotation_error_deg": geodesic_error_deg(truth, predicted),
@@ -100,7 +102,7 @@ class RotateCourse:
         )
 
     def _judge(self, field: Tensor, head_from_image: Tensor) -> dict[str, Tensor]:
-        loss = rotation_loss(field, head_from_image)
+        loss = rotation_loss(field, head_from_image, symmetry=self.settings.object_symmetry)
         return {"loss": loss.total, "pseudovector_loss": loss.pseudovector, "vector_loss": loss.vectors}
 
 
@@ -126,9 +128,10 @@ def rotate_fields(settings: RotateTraining) -> dict[str, object]:
         "poolings": settings.n_levels,
         "kernel_size": settings.kernel_size,
         "multiplier": settings.multiplier,
-        "symmetry": "O3",
+        "symmetry": "SO3" if settings.object_symmetry == "none" else "O3",
         "odd_scalars": "signed" if published else "absolute",
         "gate_constants": "published" if published else "exact",
+        **({} if settings.object_symmetry == "mirror" else {"object_symmetry": settings.object_symmetry}),
     }
 
 
