@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from equivox.cli.main import main
+from equivox.geometry.so3_grids import rotation_grid
 from equivox.tasks.images.classifier import load_image_model
 from equivox.tasks.load import load_model
 from equivox.weights.exporting import export_network
@@ -159,6 +160,7 @@ def test_predictions_are_a_table_and_broken_files_stop_nothing(
 
 
 def test_the_network_is_exported(model: Path, tmp_path: Path) -> None:
+    rotation_grid.cache_clear()  # as in a fresh process: nothing is known of the grid yet
     written = export_network(find_model(model), tmp_path / "network.pt2", format="torch")
     assert written.inputs == (("batch", 3, 33, 33),)
     assert written.difference < 1e-5

@@ -86,7 +86,7 @@ def test_turns_and_mirrors_permute_the_rotations_of_a_whole_network(
     network.eval()
     with torch.no_grad():
         before = network.rotation_logits(image)
-        for element in range(8):
+        for element in (1, 4, 7):  # a quarter turn, a mirror, and a product of both
             after = network.rotation_logits(turn_image(image, element))
             order = network.grid.permutation(square_group()[element])
             apart = (after[:, order] - turn_image(before, element)).abs().max() / before.abs().max()

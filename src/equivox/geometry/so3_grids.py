@@ -33,6 +33,8 @@ CLOSURE_TOLERANCE = 1e-9
 PRODUCT_LIMIT = 4608
 """Up to here the nearest member is found by one matrix product, above by a tree over quaternions of both signs."""
 SAMPLES_PER_MEMBER = 200
+TREE_FROM = 256
+"""For so many queries at once a tree is faster than the product from this size on."""
 PATTERNS = "fibonacci-<directions>x<angles>, d4-fibonacci-<directions>x<angles>, superfibonacci-<n>, healpix-<nside>, "
 PATTERNS += "d4opt-<n>, C<n>, D<n>, T, O, I"
 
@@ -74,7 +76,11 @@ class RotationGrid:
         count = len(self)
         if self.symmetry is None and (count == 1 or self._is_group()):
             return torch.full((count,), 1.0 / count, dtype=torch.float64)
-        nearest = self.nearest(super_fibonacci_grid(max(SAMPLES_PER_MEMBER * count, 20_000)))
+        samples = super_fibonacci_grid(max(SAMPLES_PER_MEMBER * count, 20_000))
+        if count > TREE_FROM:
+            nearest = self._nearest_by_tree(quaternion_from_rotation(samples)) % count
+        else:
+            nearest = self.nearest(samples)
         share = torch.bincount(nearest, minlength=count).double() / len(nearest)
         orders = [self.permutation(turn) for turn in self._plane_symmetries()]
         return torch.stack([share[order] for order in orders]).mean(dim=0) if orders else share

@@ -198,6 +198,8 @@ class ProjectedClassifier(nn.Module):
         Side of the crop that gives one score.
     """
 
+    rotation_weights: Tensor
+
     def __init__(
         self,
         channels_in: int = 1,
@@ -241,6 +243,7 @@ class ProjectedClassifier(nn.Module):
             self.effective_count = float(len(self.features.grid)) if effective_count is None else float(effective_count)
             if learn_effective_count:
                 self.log_effective_count = nn.Parameter(torch.tensor(self.effective_count).log())
+        self._take_weights()
 
     @property
     def grid(self) -> RotationGrid:
@@ -251,6 +254,7 @@ class ProjectedClassifier(nn.Module):
         """Take other rotations, after training too; the effective count stays."""
         self.features.set_grid(grid)
         set_rotations(self, self.features.grid)
+        self._take_weights()
 
     def rotation_logits(
         self, image: Float[Tensor, "batch channel y x"], *, rotations: slice | None = None, dense: bool = False
@@ -309,8 +313,17 @@ class ProjectedClassifier(nn.Module):
         return self.effective_count if self.log_effective_count is None else self.log_effective_count.exp()
 
     def _weights(self) -> Tensor | None:
-        """Quadrature weights where the aggregation takes them."""
-        return None if self.aggregation in ("max", "al1") else self.grid.weights
+        """Quadrature weights where the aggregation takes them and they differ."""
+        return self.rotation_weights if len(self.rotation_weights) else None
+
+    def _take_weights(self) -> None:
+        """Find the weights of the grid now, and not while a graph is being recorded."""
+        weights = torch.zeros(0, dtype=torch.float64)
+        if self.aggregation not in ("max", "al1"):
+            weights = self.grid.weights
+            if bool((weights == weights[0]).all()):
+                weights = weights[:0]
+        self.register_buffer("rotation_weights", weights.to(self.head.weight), persistent=False)
 
 
 def geometry_of(layers: Sequence[nn.Module] | nn.ModuleList) -> tuple[int, int]:
