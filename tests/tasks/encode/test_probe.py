@@ -152,3 +152,14 @@ def test_codes_of_other_scans_do_not_fit(tmp_path: Path) -> None:
         run_probe(read_subject_table(table), [tmp_path / "b" / "codes"], ProbeConfig())
     with pytest.raises(InputError, match="run equivox encode embed first"):
         run_probe(read_subject_table(table), [tmp_path / "b" / "scans"], ProbeConfig())
+
+
+def test_what_the_encoder_was_trained_on_is_declared(tmp_path: Path) -> None:
+    table = write_study(tmp_path)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"provenance": {"data": "40 brains of this very study"}}))
+    record = {"model": {"name": "mine", "path": str(model)}}
+    (tmp_path / "codes" / "run.json").write_text(json.dumps(record))
+    notes = probe(table).notes  # type: ignore[attr-defined]
+    assert "mine (codes) was trained on 40 brains of this very study" in " ".join(notes)

@@ -356,14 +356,15 @@ def _encoder_name(base: Path) -> str:
 
 
 def _declared(base: Path, name: str) -> tuple[str, ...]:
-    """What the model's folder says about scans that it has seen without labels."""
+    """What the model's folder says of the scans that it was trained on: tested on them, it is flattered."""
     try:
         record = json.loads((base / "run.json").read_text(encoding="utf-8"))
         config = json.loads((Path(record["model"]["path"]) / "config.json").read_text(encoding="utf-8"))
-        seen = config["provenance"]["seen"]
+        seen = config["provenance"]["data"]
     except (OSError, ValueError, KeyError, TypeError):
         return ()
-    return (f"{name}: seen in training: {seen}",)
+    told = seen if isinstance(seen, str) else ", ".join(f"{part}: {what}" for part, what in dict(seen).items())
+    return (f"{name} was trained on {told}. Scans among these, even seen without labels, flatter it.",)
 
 
 def _chosen(places: dict[int, int], codes: Codes, indices: Sequence[int]) -> Codes:
