@@ -18,7 +18,7 @@ import equivox
 from equivox.geometry.point_groups import point_group
 from equivox.metrics.orientation import orientation_angles, reliability, summarise_angles
 from equivox.nets.orientation import OrientationNet
-from equivox.nets.orientation_search import CONFIDENCE_DEG, search_poses
+from equivox.nets.orientation_search import CONFIDENCE_DEG, Calibration, search_poses
 from equivox.run.sampling import group_samples
 from equivox.tasks.orient.config import NETWORK, OrientTraining
 from equivox.tasks.orient.particle import load_particle
@@ -55,6 +55,7 @@ def main() -> None:
         points, settings.picture, settings.simulation, seed=provenance["seed"], training=False
     )
     measured = measure(network, validation, settings)
+    calibration = Calibration(**measured["calibration"])
     group = point_group(settings.picture.symmetry).float()
     levels = {}
     for snr in (1.0, 0.3, 0.1, 0.05):
@@ -62,8 +63,7 @@ def main() -> None:
         samples = SimulatedPictures(points, settings.picture, simulation, seed=99, training=False)
         (batch,) = group_samples([samples.sample(0, index) for index in range(given.tests)])
         parts = [
-            search_poses(network, part, group=group, temperature=measured["temperature"])
-            for part in batch["picture"].split(100)
+            search_poses(network, part, group=group, calibration=calibration) for part in batch["picture"].split(100)
         ]
         poses = torch.cat([part.rotations[:, 0] for part in parts])
         told = torch.cat([part.confidence[:, 0] for part in parts])
@@ -77,7 +77,7 @@ def main() -> None:
         }
         print(snr, levels[str(snr)], flush=True)
     (HERE / "results").mkdir(exist_ok=True)
-    document = {"temperature": measured["temperature"], "validation": measured, "by_snr": levels, "tests": given.tests}
+    document = {"validation": measured, "by_snr": levels, "tests": given.tests}
     (HERE / "results" / "shipped_model.json").write_text(json.dumps(document, indent=2) + "\n")
     rows = "\n".join(
         f"| {snr} | {row['mean_rad']:.3f} | {row['median_rad']:.3f} | {row['near']:.1%} | "
@@ -96,7 +96,7 @@ def main() -> None:
         license_text=LICENSE,
         extra={
             "input": picture,
-            "output": {"temperature": measured["temperature"], "confidence_within_deg": CONFIDENCE_DEG},
+            "output": {**measured["calibration"], "confidence_within_deg": CONFIDENCE_DEG},
             "settings": trained.config["settings"],
             "provenance": {**provenance, "validation": measured, "trained_with": f"equivox {equivox.__version__}"},
             "license": "Apache-2.0",

@@ -7,7 +7,7 @@ is closed under these symmetries, and answers are merged by angles alone.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -52,6 +52,28 @@ class PoseAnswers:
     shifts_px: Float[Tensor, "batch answer 2"] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What makes confidences honest on validation pictures.
+
+    Parameters
+    ----------
+    temperature
+        Divides the scores.
+    slope, offset
+        Of the confidence's log odds.
+    """
+
+    temperature: float = 1.0
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def honest(self, confidence: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Confidences with corrected log odds; 0 stays 0."""
+        odds = torch.logit(confidence.clamp(1e-6, 1.0 - 1e-6))
+        return torch.where(confidence > 0, torch.sigmoid(self.slope * odds + self.offset), torch.zeros_like(confidence))
+
+
 @torch.inference_mode()
 def search_poses(
     network: OrientationNet,
@@ -59,7 +81,7 @@ def search_poses(
     *,
     answers: int = 1,
     group: Float[Tensor, "element 3 3"] | None = None,
-    temperature: float = 1.0,
+    calibration: Calibration | None = None,
 ) -> PoseAnswers:
     """Look coarsely, then near the best on the fine grid, then at the best themselves; return the best answers.
 
@@ -73,12 +95,14 @@ def search_poses(
         How many different poses to return for each picture.
     group
         Symmetry of the particle: answers that it makes equal are one.
-    temperature
-        The scores are divided by it, fitted after training so that confidences are honest.
+    calibration
+        Fitted after training; None leaves scores and confidences as they are.
     """
+    chosen = calibration or Calibration()
     found = hypotheses_of(network, pictures)
-    tempered = PoseHypotheses(found.logits / temperature, found.rotations, found.kappa, found.shifts_px)
-    return best_answers(tempered, answers=answers, group=group)
+    tempered = PoseHypotheses(found.logits / chosen.temperature, found.rotations, found.kappa, found.shifts_px)
+    answered = best_answers(tempered, answers=answers, group=group)
+    return replace(answered, confidence=chosen.honest(answered.confidence))
 
 
 def hypotheses_of(network: OrientationNet, pictures: Float[Tensor, "batch channel y x"]) -> PoseHypotheses:

@@ -259,5 +259,5 @@ def test_a_model_says_in_python_what_the_command_writes(make_stack: Any, little_
     made = make_stack(tmp_path / "in")
     done = predict(made, little_model, tmp_path / "out")
     model = load_orient_model(str(little_model))
-    assert model.temperature == 1.5
+    assert model.calibration.temperature == 1.5
     assert_close(model.predict(made.table).rotations, done.rotations)

@@ -56,6 +56,7 @@ def test_training_from_particles_with_poses_gives_a_model_that_evaluates(make_st
     assert config["input"]["side"] == 25
     assert trained.model.certificate()["rotations_hold"]
     assert 0.5 <= config["output"]["temperature"] <= 10
+    assert config["output"]["slope"] > 0
     evaluation = evaluate_orientations(EvaluateConfig(particles=str(made.table), model=str(trained.model.path)))
     paths = write_evaluation(evaluation, tmp_path / "ev", page=render_evaluation(evaluation), overwrite=False)
     document = json.loads(paths[0].read_text())
@@ -170,3 +171,20 @@ def test_a_table_without_poses_or_with_too_few_is_refused(make_stack: Any, tmp_p
     write_star(made.table, star.with_block(bare))
     with pytest.raises(InputError, match="no orientations"):
         train_orientation(TrainData(data=str(made.table)), little(), TrainRun(out=tmp_path / "run"))
+
+
+def test_odds_are_fitted_so_that_vain_confidence_becomes_honest(generator: torch.Generator) -> None:
+    from equivox.metrics.orientation import reliability
+    from equivox.nets.orientation_search import Calibration
+    from equivox.tasks.orient.train_result import fit_odds
+
+    chance = torch.rand(20_000, generator=generator)
+    right = torch.rand(20_000, generator=generator) < chance
+    vain = torch.sigmoid(0.5 * torch.logit(chance.clamp(1e-6, 1 - 1e-6)) + 0.8)
+    slope, offset, _ = fit_odds(vain, right)
+    assert slope == pytest.approx(2.0, rel=0.1)
+    assert offset == pytest.approx(-1.6, rel=0.1)
+    assert reliability(vain, right).error > 0.1
+    assert reliability(Calibration(1.0, slope, offset).honest(vain), right).error < 0.02
+    assert fit_odds(torch.full((3,), 0.7), torch.tensor([True, True, True]))[0] > 0  # no wrong one at all
+    assert float(Calibration(1.0, 3.0, 2.0).honest(torch.zeros(1))) == 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from equivox.errors import ConfigError, InputError, ModelFolderError
 from equivox.geometry.point_groups import point_group
 from equivox.nets.orientation import OrientationNet
-from equivox.nets.orientation_search import PoseAnswers, search_poses
+from equivox.nets.orientation_search import Calibration, PoseAnswers, search_poses
 from equivox.tasks.orient.config import NETWORK, PictureConfig
 from equivox.weights.folder import ModelFolder, find_model
 
@@ -31,7 +31,7 @@ class OrientModel:
         In evaluation mode.
     picture
         What it looks at.
-    temperature
+    calibration
         Fitted so that confidences are honest on the validation pictures.
     device
         Where it runs.
@@ -40,7 +40,7 @@ class OrientModel:
     folder: ModelFolder
     network: OrientationNet
     picture: PictureConfig
-    temperature: float
+    calibration: Calibration
     device: str
 
     @property
@@ -68,7 +68,7 @@ class OrientModel:
             pictures.to(self.device),
             answers=answers,
             group=None if len(group) == 1 else group.to(self.device),
-            temperature=self.temperature,
+            calibration=self.calibration,
         )
         shifts = None if found.shifts_px is None else found.shifts_px.cpu()
         return PoseAnswers(
@@ -138,11 +138,12 @@ def open_orient_model(folder: ModelFolder, device: str = "cpu") -> OrientModel:
     network = networks.get(NETWORK)
     if not isinstance(network, OrientationNet):
         raise ModelFolderError(f"{folder.path} holds the networks {', '.join(networks)}; {NETWORK} alone is needed.")
-    temperature = config.get("output", {}).get("temperature", 1.0)
-    if not isinstance(temperature, int | float) or not temperature > 0:
-        raise ModelFolderError(f"{folder.path} has the temperature {temperature!r}; write the folder again.")
+    output = config.get("output", {})
+    numbers = {name: output.get(name, default) for name, default in asdict(Calibration()).items()}
+    if not all(isinstance(value, int | float) for value in numbers.values()) or not numbers["temperature"] > 0:
+        raise ModelFolderError(f"{folder.path} has the calibration {numbers}; write the folder again.")
     try:
         picture = PictureConfig.from_dict(config.get("input", {}), where=f"{folder.path}, input")
     except ConfigError as error:
         raise ModelFolderError(f"{folder.path}: {error}") from error
-    return OrientModel(folder, network.to(device), picture, float(temperature), device)
+    return OrientModel(folder, network.to(device), picture, Calibration(**numbers), device)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 import equivox
 from equivox.geometry.point_groups import point_group
 from equivox.geometry.rotations import rotation_about
 from equivox.metrics.orientation import orientation_angles, reliability, summarise_angles
 from equivox.nets.orientation import OrientationNet
-from equivox.nets.orientation_search import CONFIDENCE_DEG, best_answers, hypotheses_of
+from equivox.nets.orientation_search import CONFIDENCE_DEG, Calibration, best_answers, hypotheses_of
 from equivox.nn.pose_heads import PoseHypotheses
 from equivox.run.sampling import Samples, group_samples
 from equivox.run.training import Fitted, network_weights
@@ -64,7 +68,7 @@ def write_model(
         license_text=LICENSE_TEXT,
         extra={
             "input": settings.picture.as_dict(),
-            "output": {"temperature": measured["temperature"], "confidence_within_deg": CONFIDENCE_DEG},
+            "output": {**measured["calibration"], "confidence_within_deg": CONFIDENCE_DEG},
             "settings": {"source": source},
             "provenance": {
                 "trained_with": f"equivox {equivox.__version__}",
@@ -83,7 +87,7 @@ def write_model(
 
 @torch.inference_mode()
 def measure(network: OrientationNet, validation: Samples, settings: OrientTraining) -> dict[str, Any]:
-    """Errors on the validation pictures, and the temperature at which confidence fits them best."""
+    """Errors on the validation pictures, and the calibration at which confidence fits them best."""
     group = point_group(settings.picture.symmetry)
     found, truth = [], []
     for start in range(0, len(validation), PORTION):
@@ -98,21 +102,39 @@ def measure(network: OrientationNet, validation: Samples, settings: OrientTraini
         torch.cat([one.kappa for one in found]),
     )
     members = None if len(group) == 1 else group.float()
-    best: dict[str, Any] = {}
+    best, least, answers = Calibration(), math.inf, best_answers(whole, group=members)
     for temperature in TEMPERATURES:
         tempered = PoseHypotheses(whole.logits / temperature, whole.rotations, whole.kappa)
-        answers = best_answers(tempered, group=members)
-        angles = orientation_angles(poses, answers.rotations[:, 0], group=members)
-        right = torch.rad2deg(angles) <= CONFIDENCE_DEG
-        sure = answers.confidence[:, 0].clamp(1e-4, 1.0 - 1e-4).double()
-        cost = float(torch.nn.functional.binary_cross_entropy(sure, right.double()))
-        if not best or cost < best["cost"]:
-            fit = reliability(answers.confidence[:, 0], right)
-            best = {
-                "temperature": temperature, "cost": cost, **summarise_angles(angles).as_dict(),
-                "calibration_error": fit.error, "ranking": fit.area,
-            }  # fmt: skip
-    return {key: value for key, value in best.items() if key != "cost"}
+        tried = best_answers(tempered, group=members)
+        right = torch.rad2deg(orientation_angles(poses, tried.rotations[:, 0], group=members)) <= CONFIDENCE_DEG
+        slope, offset, cost = fit_odds(tried.confidence[:, 0], right)
+        if cost < least:
+            best, least, answers = Calibration(temperature, slope, offset), cost, tried
+    angles = orientation_angles(poses, answers.rotations[:, 0], group=members)
+    right = torch.rad2deg(angles) <= CONFIDENCE_DEG
+    fit = reliability(best.honest(answers.confidence[:, 0]), right)
+    return {
+        "calibration": asdict(best), **summarise_angles(angles).as_dict(), "calibration_error": fit.error,
+        "ranking": fit.area,
+    }  # fmt: skip
+
+
+def fit_odds(confidence: Float[Tensor, "picture"], right: Bool[Tensor, "picture"]) -> tuple[float, float, float]:
+    """Slope and offset of the log odds that explain best what was right (Newton's method), and their cross-entropy.
+
+    A weak prior holds them near 1 and 0 where there are few pictures, or none of one kind.
+    """
+    odds = torch.logit(confidence.double().clamp(1e-4, 1.0 - 1e-4))
+    inputs = torch.stack([odds, torch.ones_like(odds)], dim=1)
+    target, prior, at = right.double(), torch.tensor([1.0, 0.0]).double(), torch.tensor([1.0, 0.0]).double()
+    for _ in range(25):
+        told = torch.sigmoid(inputs @ at)
+        slope = inputs.mT @ (told - target) + (at - prior)
+        bend = inputs.mT @ (inputs * (told * (1.0 - told))[:, None]) + torch.eye(2, dtype=torch.float64)
+        at = at - torch.linalg.solve(bend, slope).clamp(-1.0, 1.0)
+        at = torch.stack([at[0].clamp(0.1, 10.0), at[1]])
+    cost = torch.nn.functional.binary_cross_entropy_with_logits(inputs @ at, target)
+    return float(at[0]), float(at[1]), float(cost)
 
 
 @torch.inference_mode()
