@@ -127,14 +127,15 @@ def main() -> None:
                 )
                 drift.append((name, index, code.scalars[0]))
         print(f"[{index + 1}/{len(chosen)}] {time.process_time() - start:.0f} CPU s", flush=True)
-        write_json(given.out, summary(given, model, pose, errors, ranks, axial_share, cube, uprights, drift))
+        if index:
+            write_json(given.out, summary(given, model, pose, errors, ranks, axial_share, cube, uprights, drift))
 
 
 def summary(given, model, pose, errors, ranks, axial_share, cube, uprights, drift) -> dict[str, object]:
     """Everything by its goal."""
     center = torch.stack(uprights)
     spread = center - center.mean(0)
-    typical = float(spread.norm(dim=1).mean()) if len(uprights) > 1 else float("nan")
+    typical = float(spread.norm(dim=1).mean())
     table = {}
     for name, angles in pose.items():
         rows = np.array(errors[name])

@@ -26,8 +26,8 @@ LICENSE_TEXT = """The weights in model.safetensors were learnt from brains of th
 eXtraction from Images, EPSRC GR/S21533/02), https://brain-development.org/ixi-dataset/, licensed CC BY-SA 3.0
 (https://creativecommons.org/licenses/by-sa/3.0/), in the 2 mm 8-bit brain-extracted version that the Center for
 Biomedical Image Computing and Analytics (CBICA, University of Pennsylvania) distributes with NiChart_Project; cropped
-and re-oriented by this project. The weights are given under the same licence, CC BY-SA 3.0, as far as they derive from it.
-No label map took part. The software that reads them, equivox, is under Apache-2.0.
+and re-oriented by this project. The weights are given under the same licence, CC BY-SA 3.0, as far as they derive from
+it. No label map took part. The software that reads them, equivox, is under Apache-2.0.
 """
 
 
@@ -48,7 +48,7 @@ tags: [brain, mri, t1w, equivariance, self-supervised]
 # {NAME}
 
 Encodes brain-extracted T1-weighted scans, in any orientation, as 64 polar and 32 axial vectors that turn with the head,
-128 numbers that do not, and 16 that change sign in a mirror. {parameters:,} parameters, {size_mb:.1f} MB. Nothing is
+256 numbers that do not, and 16 that change sign in a mirror. {parameters:,} parameters, {size_mb:.1f} MB. Nothing is
 registered.
 
 ## Use
@@ -69,8 +69,9 @@ exact for any weights.
 
 Self-supervised, without labels: `equivox encode pretrain --preset head`, seed 0. **The convolutions are as they were
 drawn; only the last layers are learnt**: the vectors so that two views of a scan (turned; gamma, shading, contrast,
-noise, thick slices, a wrong centre) agree in direction, the invariants as linear discriminants between persons. 114
-brains of IXI (`split=train` and the 4 unlabelled), 4 views each; `split=val` and `split=test` took no part.
+noise, thick slices, a wrong centre) agree in direction; each invariant is a pooled statistic, standardised and weighed
+by how much of its variance lies between persons. 114 brains of IXI (`split=train` and the 4 unlabelled), 4 views each;
+`split=val` and `split=test` took no part.
 
 ## Measured
 

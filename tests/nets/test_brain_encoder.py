@@ -199,7 +199,7 @@ def test_decoders_turn_along() -> None:
     volume, mask = (one.double() for one in phantom(SIDE))
     turned, brain = (rotate_volume(one, element[None]) for one in (volume, mask))
     field = BrainDecoder(network.irreps_last, generator=draw).double()
-    code = CodeDecoder(128, 64, SIDE, generator=draw).double()
+    code = CodeDecoder(256, 64, SIDE, generator=draw).double()
     with torch.no_grad():
         for decode in (lambda v, m: field(network.fields(v, m)[-1][1]), lambda v, m: code(network(v, m))):
             before, after = decode(volume, mask), decode(turned, brain)

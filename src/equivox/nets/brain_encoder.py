@@ -66,7 +66,7 @@ class BrainEncoder(nn.Module):
     >>> brain = torch.rand(2, 1, 16, 16, 16)
     >>> code = encoder(brain, (brain > 0).float())
     >>> code.polar.shape, code.scalars.shape
-    (torch.Size([2, 64, 3]), torch.Size([2, 128]))
+    (torch.Size([2, 64, 3]), torch.Size([2, 256]))
     """
 
     ball: Tensor
@@ -81,7 +81,7 @@ class BrainEncoder(nn.Module):
         trend: int = 2,
         polar: int = 64,
         axial: int = 32,
-        scalars: int = 128,
+        scalars: int = 256,
         pseudoscalars: int = 16,
         generator: torch.Generator | None = None,
     ) -> None:
