@@ -41,19 +41,40 @@ def encoder(name: str, seed: int) -> EncodeModel:
     return EncodeModel(build_encoder(kind, generator=generator))
 
 
-def codes_of(model: EncodeModel, subjects: list[Subject], cache: Path, seed: int) -> dict[str, np.ndarray]:
-    """Invariants upright and turned, histograms, volumes; read from the cache where it has them."""
+def codes_of(
+    model: EncodeModel, subjects: list[Subject], cache: Path, seed: int, *, turned: int = 0
+) -> dict[str, np.ndarray]:
+    """Invariants upright and turned (NaN where a scan was not turned), histograms, volumes; kept in the cache.
+
+    ``turned`` scans, evenly from all, get one random rotation each; 0 turns all. For an encoder of ours the features
+    before its last layers are kept too: ``untrained`` reads them through last layers that were never trained.
+    """
     if cache.is_file():
         with np.load(cache, allow_pickle=False) as stored:
             return dict(stored)
     rows: dict[str, list[list[float]]] = {"upright": [], "turned": [], "histogram": [], "volume_ml": []}
+    plain = untrained_twin(model)
+    if plain is not None:
+        rows |= {"untrained_upright": [], "untrained_turned": []}
     turns = random_rotations(len(subjects), generator=generator_for(seed, "haar"))
+    few = {round(step) for step in np.linspace(0, len(subjects) - 1, turned or len(subjects))}
     for number, (subject, turn) in enumerate(zip(subjects, turns, strict=True)):
         assert subject.path is not None
         source = open_brain(subject.path, voxel_size_mm=model.voxel_size_mm)
-        both = [source.sample(side=model.side), source.sample(side=model.side, turn=turn)]
-        for name, brain in zip(("upright", "turned"), both, strict=True):
-            rows[name].append(model.code([brain]).scalars[0].tolist())
+        for name in ("upright", "turned"):
+            if name == "turned" and number not in few:
+                rows[name].append([float("nan")] * len(rows["upright"][-1]))
+                if plain is not None:
+                    rows[f"untrained_{name}"].append([float("nan")] * len(rows["untrained_upright"][-1]))
+                continue
+            brain = source.sample(side=model.side, turn=turn if name == "turned" else None)
+            if plain is None:
+                rows[name].append(model.code([brain]).scalars[0].tolist())
+                continue
+            with torch.inference_mode():
+                pooled = model.network.pooled(brain.volume[None], brain.mask[None])  # type: ignore[operator]
+                rows[name].append(model.network.head(*pooled)[2][0].tolist())  # type: ignore[operator]
+                rows[f"untrained_{name}"].append(plain.head(*pooled)[2][0].tolist())  # type: ignore[operator]
         rows["histogram"].append(source.histogram.tolist())
         rows["volume_ml"].append([source.volume_ml])
         if number % 20 == 0:
@@ -62,6 +83,21 @@ def codes_of(model: EncodeModel, subjects: list[Subject], cache: Path, seed: int
     cache.parent.mkdir(parents=True, exist_ok=True)
     np.savez(cache, **found)
     return found
+
+
+def untrained_twin(model: EncodeModel) -> torch.nn.Module | None:
+    """An encoder from the same seed that was never trained, where all but the last layers agree; else None."""
+    network = model.network
+    if not hasattr(network, "pooled") or not hasattr(network, "head"):
+        return None
+    twin = build_encoder(
+        "brain_encoder", side=model.side, voxel_size_mm=model.voxel_size_mm,
+        generator=torch.Generator().manual_seed(0),
+    ).eval()  # fmt: skip
+    state, other = network.state_dict(), twin.state_dict()
+    shared = [name for name in state if not name.startswith("head.")]
+    same = all(name in other and torch.equal(state[name], other[name]) for name in shared)
+    return twin if same else None
 
 
 def read_out(
@@ -87,20 +123,32 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--turned", type=int, default=0, help="scans that are also turned; 0 for all")
+    parser.add_argument("--name", default=None, help="what the results are called; the model's name by default")
     parser.add_argument("--cache", type=Path, default=Path("build/encode"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     torch.set_num_threads(1)
     subjects = [subject for subject in read_subject_table(options.data).subjects if subject.age is not None]
     groups = [subject.id for subject in subjects]
-    name = Path(options.model).name + (f"-seed{options.seed}" if options.model.startswith("untrained") else "")
+    name = options.name or Path(options.model).name
     started = time.process_time()
-    found = codes_of(encoder(options.model, options.seed), subjects, options.cache / f"age_{name}.npz", options.seed)
+    model = encoder(options.model, options.seed)
+    found = codes_of(model, subjects, options.cache / f"age_{name}.npz", options.seed, turned=options.turned)
+    moved_too = torch.from_numpy(~np.isnan(found["turned"]).any(axis=1))
     draws = draw_groups(groups, 2000, generator=generator_for(0, "bootstrap"))
     sets = {name: (torch.from_numpy(found["upright"]), torch.from_numpy(found["turned"]))}
+    if "untrained_upright" in found:
+        both = torch.from_numpy(found["untrained_upright"]), torch.from_numpy(found["untrained_turned"])
+        sets["the same, never trained"] = both
     histogram = tuple(tuple(row) for row in found["histogram"].tolist())
     volumes = tuple(found["volume_ml"][:, 0].tolist())
-    document: dict[str, object] = {"model": options.model, "seed": options.seed, "brains": len(subjects)}
+    document: dict[str, object] = {
+        "model": options.model,
+        "seed": options.seed,
+        "brains": len(subjects),
+        "turned": int(moved_too.sum()),
+    }
     for target in ("age", "sex"):
         targets = read_targets(subjects, target)
         folds, told = make_folds(subjects, targets, count=5, repeats=5, seed=0, given=target == "age")
@@ -110,23 +158,29 @@ def main() -> None:
         for line, (upright, turned) in lines.items():
             still, moved, still_class, moved_class = read_out(upright, turned, targets, groups, folds)
             if target == "age":
-                first, second = (regression_numbers(one, targets.values, draws) for one in (still, moved))
-                worse = [(one - targets.values).abs().mean(dim=0) for one in (moved, still)]
+                first = regression_numbers(still, targets.values, draws)
+                own = draws.columns(moved_too.nonzero()[:, 0])
+                again, second = (
+                    regression_numbers(one[:, moved_too], targets.values[moved_too], own) for one in (still, moved)
+                )
+                worse = [(one - targets.values).abs().mean(dim=0)[moved_too] for one in (moved, still)]
                 results[line] = {
-                    "upright": first.as_dict(), "turned": second.as_dict(),
-                    "turned_over_upright": second.mae.value / first.mae.value,
-                    "turned_minus_upright": measure(worse[0] - worse[1], weighted_mean, draws).as_dict(),
+                    "upright": first.as_dict(), "upright_of_the_turned": again.as_dict(), "turned": second.as_dict(),
+                    "turned_over_upright": second.mae.value / again.mae.value,
+                    "turned_minus_upright": measure(worse[0] - worse[1], weighted_mean, own).as_dict(),
                 }  # fmt: skip
-                print(f"{line:32s} MAE {first.mae.value:6.2f} ± {first.mae_sd:.2f} turned {second.mae.value:6.2f}")
+                print(f"{line:32s} MAE {first.mae.value:6.2f} ± {first.mae_sd:.2f}; of the turned scans upright "
+                      f"{again.mae.value:6.2f} turned {second.mae.value:6.2f}")  # fmt: skip
             else:
-                first_class, second_class = (
-                    class_numbers(classes, scores, targets.labels, classes=2, resamples=draws)
-                    for classes, scores in ((still_class, still), (moved_class, moved))
+                first_class = class_numbers(still_class, still, targets.labels, classes=2, resamples=draws)
+                own = draws.columns(moved_too.nonzero()[:, 0])
+                second_class = class_numbers(
+                    moved_class[:, moved_too], moved[:, moved_too], targets.labels[moved_too], classes=2, resamples=own
                 )
                 results[line] = {"upright": first_class.as_dict(), "turned": second_class.as_dict()}
                 print(f"{line:32s} BACC {first_class.bacc.value:.3f} turned {second_class.bacc.value:.3f}")
         document[target] = {"folds": told, "results": results}
-    upright, turned = sets[name]
+    upright, turned = (one[moved_too] for one in sets[name])
     spread = (upright - upright.mean(0)).norm(dim=1).square().mean().sqrt()
     document["I_over_spread"] = float((turned - upright).norm(dim=1).mean() / spread)
     document["I_plain"] = float(((turned - upright).norm(dim=1) / upright.norm(dim=1)).mean())
