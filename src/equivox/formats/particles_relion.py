@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,15 @@ from equivox.formats.star import Star, StarBlock, read_star
 from equivox.geometry.euler_relion import matrix_from_relion
 
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+ORIGINS_ANGSTROM, ORIGINS_PX = ("rlnOriginXAngst", "rlnOriginYAngst"), ("rlnOriginX", "rlnOriginY")
+NUMBERS = (
+    *ANGLES, *ORIGINS_ANGSTROM, *ORIGINS_PX, "rlnCoordinateX", "rlnCoordinateY", "rlnDefocusU", "rlnDefocusV",
+    "rlnDefocusAngle", "rlnPhaseShift", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast",
+    "rlnMagnification", "rlnDetectorPixelSize", "rlnPixelSize", "rlnImagePixelSize", "rlnImageSize",
+    "rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize", "rlnAutopickFigureOfMerit", "rlnClassNumber",
+    "rlnRandomSubset",
+)  # fmt: skip
+"""Columns of particles that are read as numbers, all in one pass."""
 MICROGRAPH_PIXEL_LABELS = ("rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize")
 
 
@@ -30,10 +40,11 @@ def read_relion_particles(path: Path, pixel_size_angstrom: float | None = None) 
         raise InputError(f"{path} lists micrographs, no particles; give a particle file.")
     groups, rows = _groups(block, optics, known=pixel_size_angstrom is not None)
     count = len(block)
+    numbers = block.many_numbers(NUMBERS)
 
     def value(label: str) -> Numbers | None:
-        if block.has(label):
-            return block.numbers(label)
+        if label in numbers:
+            return numbers[label]
         if optics is not None and rows is not None and optics.has(label):
             return optics.numbers(label)[rows]
         return None
@@ -42,24 +53,26 @@ def read_relion_particles(path: Path, pixel_size_angstrom: float | None = None) 
     if pixel is None:
         pixel = value("rlnPixelSize")
     if pixel is None and block.has("rlnDetectorPixelSize", "rlnMagnification"):
-        magnification = block.numbers("rlnMagnification")
+        magnification = numbers["rlnMagnification"]
         zero = np.flatnonzero(magnification <= 0)
         if zero.size:
             raise InputError(f"{block.place(int(zero[0]))}: _rlnMagnification is {magnification[zero[0]]:g}.")
-        pixel = block.numbers("rlnDetectorPixelSize") * 1e4 / magnification
+        pixel = numbers["rlnDetectorPixelSize"] * 1e4 / magnification
     if pixel_size_angstrom is not None:
         pixel = np.full(count, pixel_size_angstrom)
     if pixel is not None and bool((pixel <= 0).any()):
         raise InputError(f"{path}: a pixel size is {float(pixel.min()):g} Å; give it (--pixel-size-angstrom).")
     micrograph_pixel = next((found for found in map(value, MICROGRAPH_PIXEL_LABELS) if found is not None), None)
     images, indices = _images(block)
-    half = block.integers("rlnRandomSubset") if block.has("rlnRandomSubset") else None
-    classes = block.integers("rlnClassNumber") if block.has("rlnClassNumber") else None
+    half, classes = (
+        None if label not in numbers else block.whole(label, numbers[label])
+        for label in ("rlnRandomSubset", "rlnClassNumber")
+    )
     size = value("rlnImageSize")
     return Particles(
         path, _layout(star, optics), count, images, indices,
         tuple(block.texts("rlnMicrographName")) if block.has("rlnMicrographName") else None,
-        value("rlnCoordinateX"), value("rlnCoordinateY"), _rotations(block), _origins(block, pixel), pixel,
+        value("rlnCoordinateX"), value("rlnCoordinateY"), _rotations(numbers), _origins(numbers, pixel), pixel,
         micrograph_pixel, value("rlnVoltage"), value("rlnSphericalAberration"), value("rlnAmplitudeContrast"),
         value("rlnDefocusU"), value("rlnDefocusV"), value("rlnDefocusAngle"), value("rlnPhaseShift"), groups, half,
         classes, value("rlnAutopickFigureOfMerit"), None if size is None else size.astype(np.int64),
@@ -119,16 +132,16 @@ def _images(block: StarBlock) -> tuple[tuple[str, ...] | None, np.ndarray | None
     return tuple(paths), np.array(indices, dtype=np.int64)
 
 
-def _rotations(block: StarBlock) -> torch.Tensor | None:
-    if not block.has(*ANGLES):
+def _rotations(numbers: Mapping[str, Numbers]) -> torch.Tensor | None:
+    if not set(ANGLES) <= set(numbers):
         return None
-    return matrix_from_relion(*(torch.from_numpy(block.numbers(label)) for label in ANGLES))
+    return matrix_from_relion(*(torch.from_numpy(numbers[label]) for label in ANGLES))
 
 
-def _origins(block: StarBlock, pixel: Numbers | None) -> np.ndarray | None:
+def _origins(numbers: Mapping[str, Numbers], pixel: Numbers | None) -> np.ndarray | None:
     """Origins in Å; those in pixels (3.0) need the pixel size."""
-    if block.has("rlnOriginXAngst", "rlnOriginYAngst"):
-        return np.stack([block.numbers("rlnOriginXAngst"), block.numbers("rlnOriginYAngst")], axis=1)
-    if block.has("rlnOriginX", "rlnOriginY") and pixel is not None:
-        return np.stack([block.numbers("rlnOriginX"), block.numbers("rlnOriginY")], axis=1) * pixel[:, None]
+    if set(ORIGINS_ANGSTROM) <= set(numbers):
+        return np.stack([numbers[label] for label in ORIGINS_ANGSTROM], axis=1)
+    if set(ORIGINS_PX) <= set(numbers) and pixel is not None:
+        return np.stack([numbers[label] for label in ORIGINS_PX], axis=1) * pixel[:, None]
     return None

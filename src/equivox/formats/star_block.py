@@ -87,7 +87,21 @@ class StarBlock:
 
     def numbers(self, label: str) -> Float64[np.ndarray, " row"]:
         """A column as finite numbers; InputError with row, line and value otherwise."""
-        texts = self.texts(label)
+        return self._as_numbers(label, self.texts(label))
+
+    def many_numbers(self, labels: Iterable[str]) -> dict[str, Float64[np.ndarray, " row"]]:
+        """Those of these columns that are there, as finite numbers, in one pass over the rows.
+
+        Raises
+        ------
+        InputError
+            As :meth:`numbers`.
+        """
+        present = [label for label in labels if label in self.labels]
+        found = self.columns(*present) if present else []
+        return {label: self._as_numbers(label, texts) for label, texts in zip(present, found, strict=True)}
+
+    def _as_numbers(self, label: str, texts: list[str]) -> Float64[np.ndarray, " row"]:
         try:
             values = np.array(texts, dtype=np.float64)
             if bool(np.isfinite(values).all()):
@@ -105,7 +119,10 @@ class StarBlock:
 
     def integers(self, label: str) -> Int64[np.ndarray, " row"]:
         """A column as whole numbers; InputError otherwise."""
-        values = self.numbers(label)
+        return self.whole(label, self.numbers(label))
+
+    def whole(self, label: str, values: Float64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
+        """Numbers of a column as integers; InputError with row and value if one is not whole."""
         odd = np.flatnonzero(values != np.round(values))
         if odd.size:
             raise InputError(f"{self.place(int(odd[0]))}: _{label} is {values[odd[0]]:g}; a whole number is needed.")
