@@ -32,8 +32,8 @@ def render_motion_page(run: MotionRun, scene: Scene, config: MotionConfig, *, se
         for row in rows
     ]  # fmt: skip
     header = (
-        "orientation", "method", "slices", "covered [%]", "gap [%]", "twice [%]", "obliqueness, mean [°]",
-        "largest [°]", "error at the navigator, median [°]", "navigators without an answer",
+        "orientation", "method", "slices", "covered [%]", "gap [%]", "twice [%]", "oblique, mean [°]", "largest [°]",
+        "pose error, median [°]", "no answer",
     )  # fmt: skip
     words = tuple(TableRow((method, METHOD_WORDS[method])) for method in config.methods)
     maps = [coverage_map(scene, stack, config) for stack in run.stacks]
