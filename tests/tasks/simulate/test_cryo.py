@@ -117,6 +117,19 @@ def test_micrographs_come_with_their_truth(tmp_path: Path) -> None:
     assert optics.numbers("rlnMicrographPixelSize").tolist() == [8.0]
 
 
+def test_another_reader_of_star_files_finds_the_same_rows(tmp_path: Path) -> None:
+    gemmi = pytest.importorskip("gemmi")
+    simulate_particles(plan(tmp_path), SMALL, count=6)
+    document = gemmi.cif.read(str(tmp_path / "particles.star"))
+    assert [block.name for block in document] == ["optics", "particles"]
+    names = list(document[1].find_values("_rlnImageName"))
+    assert names[:2] == ["000001@particles/mic_00000.mrcs", "000002@particles/mic_00000.mrcs"]
+    table = read_particles(tmp_path / "particles.star")
+    assert [float(text) for text in document[1].find_values("_rlnDefocusU")] == np.asarray(
+        table.defocus_u_angstrom
+    ).tolist()
+
+
 def test_a_map_that_is_not_cubic_and_a_chain_of_a_structure_are_taken(tmp_path: Path) -> None:
     whole = np.array(read_mrc(source_path("3wip")).data)
     write_mrc(tmp_path / "cut.mrc", whole[8:56, :, 4:60].copy(), pixel_size_angstrom=3.0)
