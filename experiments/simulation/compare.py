@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy
@@ -90,6 +91,31 @@ def table(real: list[dict[str, float]], made: list[dict[str, float]]) -> list[di
     return rows
 
 
+Measured = tuple[str, dict[str, float], numpy.ndarray]
+
+
+def measured(cases: Iterable[Case], cache: Path | None) -> list[Measured]:
+    """Group, statistics and features: those of the cache, then those of the cases, which are added to it."""
+    lines = cache.read_text().splitlines() if cache and cache.exists() else []
+    found: list[Measured] = []
+    for line in lines:
+        group, numbers, vector = json.loads(line)
+        found.append((group, {k: float("nan") if v is None else v for k, v in numbers.items()}, numpy.array(vector)))
+    for case in cases:
+        one = (case.group, statistics(case), features(case))
+        found.append(one)
+        if cache:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            plain = {k: None if numpy.isnan(v) else v for k, v in one[1].items()}
+            with cache.open("a") as file:
+                file.write(json.dumps([one[0], plain, one[2].tolist()]) + "\n")
+    return found
+
+
+def _lines(cache: Path | None) -> int:
+    return len(cache.read_text().splitlines()) if cache and cache.exists() else 0
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -97,20 +123,20 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--realistic", action="store_true", help="leave the all-random mode out")
+    parser.add_argument("--cache", type=Path, default=None, help="folder of numbers measured before, to go on from")
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
     config = StackSimulation()
     if arguments.realistic:
         config = StackSimulation(mode_weights=(0.35, 0.25, 0.20, 0.0))
-    real, groups, real_features = [], [], []
-    for case in real_cases(arguments.data):
-        real.append(statistics(case))
-        groups.append(case.group)
-        real_features.append(features(case))
-    made, made_features = [], []
-    for case in simulated_cases(arguments.count, config, seed=arguments.seed):
-        made.append(statistics(case))
-        made_features.append(features(case))
+    real_cache, made_cache = (arguments.cache / f"{n}.jsonl" if arguments.cache else None for n in ("real", "made"))
+    truth = measured(() if _lines(real_cache) else real_cases(arguments.data), real_cache)
+    simulated = measured(
+        simulated_cases(arguments.count, config, seed=arguments.seed, first=_lines(made_cache)), made_cache
+    )
+    real, made = [one[1] for one in truth], [one[1] for one in simulated]
+    groups, real_features = [one[0] for one in truth], [one[2] for one in truth]
+    made_features = [one[2] for one in simulated]
     rows = table(real, made)
     moving = float(numpy.mean([one["motion_index"] > 1 for one in made]))
     auc = two_sample_auc(real_features, groups, made_features, arguments.seed)

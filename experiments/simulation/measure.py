@@ -42,11 +42,10 @@ class Case:
         return numpy.linalg.norm(self.affine[:3, :3], axis=0)
 
 
-def real_cases(data: Path) -> Iterator[Case]:
-    """The measured stacks of grades A and B."""
-    for row in csv.DictReader((data / "epi" / "poses.csv").open()):
-        if row["mask_grade"] == "C":
-            continue
+def real_cases(data: Path, *, first: int = 0, step: int = 1) -> Iterator[Case]:
+    """The measured stacks of grades A and B; every ``step``-th of them from ``first`` on."""
+    rows = [row for row in csv.DictReader((data / "epi" / "poses.csv").open()) if row["mask_grade"] != "C"]
+    for row in rows[first::step]:
         volume = read_volume(data / "epi" / row["file"])
         mask = open_scan(data / "epi" / "mask_pseudo" / f"{row['id']}_mask.nii.gz").labels().numpy() > 0
         eyes = [[float(row[f"eye{side}_{axis}mm"]) for axis in "xyz"] for side in "LR"]
@@ -71,11 +70,11 @@ def load_templates(folder: Path | None = None) -> HeadTemplates:
 
 
 def simulated_cases(
-    count: int, config: StackSimulation, *, seed: int = 0, templates: HeadTemplates | None = None
+    count: int, config: StackSimulation, *, seed: int = 0, first: int = 0, templates: HeadTemplates | None = None
 ) -> Iterator[Case]:
-    """Fresh simulated stacks, one by one."""
+    """Fresh simulated stacks, one by one, from number ``first`` up to ``count``."""
     heads = templates or load_templates()
-    for number in range(count):
+    for number in range(first, count):
         (stack,) = simulate_stacks([seed_for(seed, "statistics", number)], templates=heads, config=config)
         subject = stack.drawn.subject
         eyes = numpy.array([subject.eye_left_mm, subject.eye_right_mm]) * subject.scale

@@ -47,11 +47,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/fetal"))
     parser.add_argument("--rows", type=int, default=6, help="of each kind")
     parser.add_argument("--seed", type=int, default=100)
-    parser.add_argument("--first", type=int, default=0, help="real stacks from this one on, every third")
+    parser.add_argument("--first", type=int, default=0, help="real stacks from this one on")
     parser.add_argument("--dpi", type=int, default=55)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    real = [case for number, case in enumerate(real_cases(arguments.data)) if number % 3 == arguments.first % 3]
+    step = max(23 // arguments.rows, 1)
+    real = list(real_cases(arguments.data, first=arguments.first, step=step))
     made = list(simulated_cases(arguments.rows, StackSimulation(), seed=arguments.seed))
     cases = [one for pair in zip(real[: arguments.rows], made, strict=True) for one in pair]
     figure, axes = pyplot.subplots(len(cases), 6, figsize=(17, 2.5 * len(cases)))

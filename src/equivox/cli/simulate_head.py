@@ -37,7 +37,7 @@ class HeadOptions:
     bias: Annotated[bool, _SWITCH] = True
     """Whether there is coil shading."""
     noise_ratio: Annotated[Range | None, _ONE] = None
-    """Brain over the noise's standard deviation, from and to. [9 17]"""
+    """Brain over the noise's standard deviation, from and to. [11 24]"""
     pass_jump_deg: Annotated[float | None, _ONE] = None
     """Half-normal scale of the turn between the two interleaved passes. [9]"""
     cut_head: Annotated[float | None, _ONE] = None

@@ -24,9 +24,10 @@ EDGE_MM = 0.7
 BRAIN_SEMI_MM: Vector = (43.0, 50.0, 38.0)
 WARP_KNOT_MM = 5.0
 RIM_SHARE = 0.6
+TEXTURE_SIGMA_MM = 3.5
 SULCI_DEPTH_MM = 15.0
-SULCI_WIDTH = 0.25
-"""In SD of the field: sheets of about 3 mm at a scale of 6 mm."""
+SULCI_WIDTH = 0.20
+"""In SD of the field: sheets of about 2 mm at a scale of 6 mm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def paint_head(
     moved = (grid + _warp(subject, shape, voxel_mm, generator)).flatten(1)
     moved = moved / torch.tensor(subject.stretch, device=device)[:, None]
     distance, intensity = _brain(subject, templates, _pitched(moved, subject.pitch_deg))
-    texture = smooth_field(shape, (voxel_mm,) * 3, subject_texture_mm(subject), generator=generator).flatten()
+    texture = smooth_field(shape, (voxel_mm,) * 3, texture_scale_mm(subject), generator=generator).flatten()
     grain = torch.exp(subject.texture_sd * texture)
     points, whole = moved[None], plain[None]
     skull, scalp = subject.gap_mm + subject.skull_mm, subject.gap_mm + subject.skull_mm + subject.scalp_mm
@@ -137,9 +138,9 @@ def _sulci(
     return 1 - subject.sulci_depth * cortex * torch.exp(-((field / SULCI_WIDTH) ** 2))
 
 
-def subject_texture_mm(subject: Subject) -> float:
-    """Scale of the texture in mm of a 290 mL head: 4 mm in the subject."""
-    return 4.0 / subject.scale
+def texture_scale_mm(subject: Subject) -> float:
+    """Scale of the texture in mm of a 290 mL head: the same in every subject's own mm."""
+    return TEXTURE_SIGMA_MM / subject.scale
 
 
 def _brain(

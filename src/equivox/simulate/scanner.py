@@ -55,6 +55,7 @@ class Acquisition:
     """Place in the head (x, y, z), radius in mm, factor."""
     ghost: float
     noise_ratio: float
+    noise_floor: float
     brain_level: float
     """Stored value of the brain's median."""
 
@@ -170,6 +171,7 @@ def draw_acquisition(scale: float, config: StackSimulation, dice: Dice) -> tuple
         dropouts=tuple(holes),
         ghost=dice.uniform(*config.ghost),
         noise_ratio=dice.uniform(*config.noise_ratio),
+        noise_floor=dice.uniform(*config.noise_floor),
         brain_level=dice.log_uniform(80.0, 500.0),
     )
     return drawn, draw_motion(drawn, rotation, center, walks=config.motion, dice=dice)

@@ -14,7 +14,7 @@ from equivox.simulate.smooth_fields import smooth_field
 SKULL_BASE_MM = (0.0, 12.0, -32.0)
 """Where air meets bone: distortion is largest there (mm of a 290 mL head)."""
 SHADING_REACH_MM = 60.0
-MOST_SHADING = 0.9
+MOST_SHADING = 0.7
 """Largest logarithm of the shading away from the brain."""
 STORED_LIMIT = 32767.0
 
@@ -97,7 +97,8 @@ def degrade(
     level = level if level > 0.05 else 1.0
     sigma = level / scan.noise_ratio
     noise = torch.randn(2, *image.shape, generator=generator, device=device)
-    image = ((image + sigma * noise[0]).square() + (sigma * noise[1]).square()).sqrt()
+    floor = level * scan.noise_floor
+    image = ((image + sigma * noise[0]).square() + (sigma * noise[1]).square() + floor**2).sqrt()
     image[0], image[:, 0] = 0.0, 0.0  # as the measured stacks have it
     return (image * (scan.brain_level / level)).round().clamp(0.0, STORED_LIMIT)
 

@@ -33,8 +33,8 @@ class StackSimulation:
     pitch_sd_deg: float = 3.0
     """Play between a brain's own axes and the frame of the landmarks (SD 5.5 between real brains, noise included)."""
     texture_sd: Range = (0.08, 0.18)
-    """Of the logarithm of a smooth random field (SD 4 mm), over the brain and the face."""
-    sulci: Range = (0.15, 0.60)
+    """Of the logarithm of a smooth random field (scale 3.5 mm), over the brain and the face."""
+    sulci: Range = (0.30, 0.85)
     """How dark the thin winding lines of the cortex are, as a share of the signal."""
     one_eye_dim: float = 0.15
     """Share of subjects with one eye as dark as U(0.5, 1.0)."""
@@ -59,16 +59,18 @@ class StackSimulation:
     """False: no coil shading (an ablation)."""
     bias_ratio: Range = (1.35, 2.0)
     """95th to 5th percentile of the shading inside the brain."""
-    slice_gain_sd: Range = (0.01, 0.07)
+    slice_gain_sd: Range = (0.005, 0.05)
     """Log-uniform."""
-    second_pass: Range = (0.9, 1.05)
+    second_pass: Range = (0.95, 1.03)
     """Signal of the second pass relative to the first (spin history)."""
     distortion_mm: Range = (0.0, 5.0)
     dropouts: int = 2
     """Most signal voids."""
     ghost: Range = (0.0, 0.05)
-    noise_ratio: Range = (13.0, 30.0)
+    noise_ratio: Range = (11.0, 24.0)
     """Brain over the standard deviation of the Rician noise (texture adds to what is measured as noise)."""
+    noise_floor: Range = (0.05, 0.16)
+    """What an image of several coils shows where there is no signal, added in squares."""
     thick_slices: float = 0.5
     """Share of stacks of 3 x 3 x 4.5 mm, 160 x 160; the others 3 x 3 x 3 mm, 100 to 120 a side."""
     cut_head: float = 0.10

@@ -94,7 +94,7 @@ def draw_surroundings(config: StackSimulation, dice: Dice) -> Surroundings:
         uterus_offset_mm=(dice.uniform(-40.0, 40.0), dice.uniform(-40.0, 40.0), dice.uniform(-40.0, 40.0)),
         wall_mm=dice.uniform(4.0, 8.0),
         wall_intensity=dice.uniform(0.3, 0.9),
-        lining=dice.uniform(0.15, 0.50),
+        lining=dice.uniform(0.10, 0.42),
         placenta=dice.chance(0.7),
         placenta_side=dice.direction(),
         placenta_reach_mm=dice.uniform(20.0, 80.0),
@@ -106,14 +106,14 @@ def draw_surroundings(config: StackSimulation, dice: Dice) -> Surroundings:
         fluid_one_sided=dice.uniform(0.0, 1.6),
         fluid_sigma_mm=dice.uniform(12.0, 28.0),
         fluid_film_mm=dice.uniform(2.0, 9.0) if dice.chance(0.4) and not crescents else 0.0,
-        fluid_intensity=dice.uniform(1.2, 2.1),
+        fluid_intensity=dice.uniform(1.1, 2.0),
         organs=tuple(organs),
         skin_turn=_turn(dice),
         skin_semi_mm=skin_semi,
         skin_offset_mm=(offset[0], offset[1]),
         fat_mm=dice.uniform(10.0, 25.0),
         fat_intensity=dice.uniform(0.15, 0.8),
-        coil=dice.log_uniform(1.0, 5.0),
+        coil=dice.log_uniform(0.8, 3.0),
     )
 
 

@@ -87,7 +87,7 @@ def test_parameters_are_written_for_every_stack(made: Path) -> None:
         assert float(row["noise_ratio"]) == pytest.approx(drawn["acquisition"]["noise_ratio"], abs=1e-3)
         assert len(drawn["motion"]["turn_from_label_deg"]) == int(row["nz"])
     text = (made / "README.md").read_text()
-    assert "| noise_ratio | 13 to 30 |" in text
+    assert "| noise_ratio | 11 to 24 |" in text
     assert json.loads((made / "run.json").read_text())["seed"] == 5
 
 

@@ -176,6 +176,7 @@ def _row(job: HeadJob, stack: SimulatedStack) -> dict[str, Any]:
         "dropouts": len(scan.dropouts),
         "ghost": scan.ghost,
         "noise_ratio": scan.noise_ratio,
+        "noise_floor": scan.noise_floor,
         "brain_level": scan.brain_level,
     }  # fmt: skip
     digits = {"qx": 9, "qy": 9, "qz": 9, "qw": 9, "rot_x": 6, "rot_y": 6, "rot_z": 6}
