@@ -100,7 +100,11 @@ def build(data: Path, out: Path) -> None:
     folder = read_model_folder(out / NAME / "model")
     config = folder.config
     size = sum(path.stat().st_size for path in folder.path.iterdir())
-    parameters = sum(tensor.numel() for name, tensor in read_weights(folder)["pick"].items() if "running" not in name)
+    parameters = sum(
+        tensor.numel()
+        for name, tensor in read_weights(folder)["pick"].items()
+        if "running" not in name and "batches" not in name
+    )
     rows["parameters"], rows["bytes"], rows["recipe"] = parameters, size, RECIPE.as_dict()
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
