@@ -1,6 +1,6 @@
-"""Classification of everyday images in the form of the published table: all networks, several seeds, upright and turned.
+"""Everyday images in the form of the published table: all networks, several seeds, upright and turned.
 
-    python experiments/images/table2.py run --data ../shared/data/images --set cifar --per-class 100 --epochs 10
+    python experiments/images/table2.py run --data ../shared/data/images --set cifar --per-class 40 --epochs 6
     python experiments/images/table2.py run --data ../shared/data/images --set galaxies --epochs 12
     python experiments/images/table2.py report
 
@@ -150,7 +150,7 @@ def main() -> None:
     running.add_argument("--per-class", type=int, default=0, help="training pictures of each class; 0: all")
     running.add_argument("--epochs", type=int, default=200)
     running.add_argument("--patience", type=int, default=5)
-    running.add_argument("--batch-size", type=int, default=64)
+    running.add_argument("--batch-size", type=int, default=32)
     running.add_argument("--turned", type=int, default=300)
     running.add_argument("--again", action="store_true")
     running.set_defaults(work=run)
