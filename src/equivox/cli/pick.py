@@ -50,7 +50,7 @@ class ImageOptions:
     masks: Annotated[list[Path] | None, _IMAGE_FILES] = None
     """Images, one per micrograph by name, that are 0 where nothing shall be picked."""
     grid: Annotated[str | None, _IMAGE] = None
-    """Other rotations than the model's own: d4opt-64, d4opt-256 ...: finer angles, slower."""
+    """Other rotations than the model's own: d4opt-64 ...: finer angles, slower, picks a little worse."""
 
 
 @Parameter(name="*")
