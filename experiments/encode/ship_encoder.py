@@ -96,6 +96,8 @@ Trained on images derived from the IXI dataset, brain-development.org, CC BY-SA 
 
 * Scans with their skull, other contrasts, children, lesions: not tested. It has seen one scanner (3 T).
 * Any clinical decision. Its invariants say something of age; they are no measure of health.
+* Telling persons apart by their vectors: those say how a brain lies and hardly anything else (of two upright brains of
+  the training set they differ by 2 % of their length once aligned). What a brain is like is in the invariants.
 * The upright direction: vectors fix the pose of a brain relative to another scan, not to an atlas.
 """
 
