@@ -5,7 +5,7 @@ of each distribution. Methods: ``mixture`` (ours: 24 poses refined on 4,608), ``
 one of 24 cells, body-frame offset, no second look), ``unimodal`` (one pose from the features of all 24), ``conv2d``
 (a plain network), ``template`` (best normalised correlation with clean templates on a grid; nothing is learned).
 
-    python experiments/orient/table3.py mixture --train uniform --epochs 4 --structures ../shared/data/cryoem/structures
+    python experiments/orient/table3.py mixture --train uniform --epochs 3 --structures ../shared/data/cryoem/structures
 """
 
 from __future__ import annotations
