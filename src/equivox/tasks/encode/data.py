@@ -134,8 +134,12 @@ class BrainSource:
         within = (places - low + torch.tensor(margin)).T.numpy()
         both[0][tuple(within)] = values.numpy()
         both[1][tuple(within)] = 1.0
-        self._thinned = np.array([_thinning(step, voxel_size_mm) for step in volume.voxel_size_mm], dtype=np.float64)
-        self._coefficients = [_spline(one, sigma, self._thinned.astype(int).tolist()) for one in both]
+        thinned = [_thinning(step, voxel_size_mm) for step in volume.voxel_size_mm]
+        middle = (volume.voxel_from_world(self.centroid_mm) - self._start).round().long().tolist()
+        first = [place % kept for place, kept in zip(middle, thinned, strict=True)]  # the same however axes run
+        self._start += torch.tensor(first, dtype=torch.float64)
+        self._thinned = np.array(thinned, dtype=np.float64)
+        self._coefficients = [_spline(one, sigma, first, thinned) for one in both]
         self._voxel_from_world = torch.linalg.inv(volume.affine)
 
     def sample(self, *, side: int = SIDE, turn: Float[Tensor, "3 3"] | None = None) -> Brain:
@@ -261,12 +265,14 @@ def _thinning(step_mm: float, voxel_size_mm: float) -> int:
     return max(int(FINEST * voxel_size_mm / step_mm + 1e-6), 1)
 
 
-def _spline(field: np.ndarray[tuple[int, ...], np.dtype[np.float32]], sigma: list[float], thinned: list[int]) -> Array:
+def _spline(
+    field: np.ndarray[tuple[int, ...], np.dtype[np.float32]], sigma: list[float], first: list[int], thinned: list[int]
+) -> Array:
     """Cubic B-spline coefficients of a smoothed field that is 0 near its border, on every so many-th voxel."""
     smooth = field
     for axis, (width, kept) in enumerate(zip(sigma, thinned, strict=True)):
         if width > 0:
             smooth = ndimage.gaussian_filter1d(smooth, width, axis=axis, mode="constant", truncate=REACH_SIGMAS)
-        smooth = smooth[tuple(slice(None, None, kept if a == axis else 1) for a in range(3))]
+        smooth = smooth[tuple(slice(first[a], None, kept) if a == axis else slice(None) for a in range(3))]
     coefficients: Array = ndimage.spline_filter(smooth, order=3, output=np.float64, mode="mirror")
     return coefficients
