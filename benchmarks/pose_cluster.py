@@ -24,6 +24,21 @@ import numpy as np
 
 from pose_series import middle
 
+CRASH = """
+import os
+import equivox.formats.nifti as nifti
+import equivox.tasks.pose.predict_one as one
+
+
+def open_scan(path):
+    if "crash" in str(path):
+        os._exit(11)
+    return nifti.open_scan(path)
+
+
+one.open_scan = open_scan
+"""
+"""Loaded into every worker: a volume of this name ends the process that reads it, as a crash in a C library would."""
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -73,7 +88,9 @@ def main() -> None:
         for index in range(options.count):
             moved = np.roll(np.asarray(image.dataobj), (index % 5, index // 5 % 5, 0), axis=(0, 1, 2))
             nibabel.save(nibabel.Nifti1Image(moved, image.affine), scans / f"scan-{index:02d}.nii.gz")
-        worker = ("worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder))
+        (folder / "crash_on_purpose.py").write_text(CRASH)
+        worker = ("worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder),
+                  "--preload", str(folder / "crash_on_purpose.py"))  # fmt: skip
         running = [dask("scheduler", "--host", "127.0.0.1", "--port", str(options.port), "--no-dashboard")]
         time.sleep(3)
         running += [dask(*worker), dask(*worker)]
@@ -101,6 +118,12 @@ def main() -> None:
                 "finished_before_the_interrupt": len(before), "kept_by_resume": len(kept), "kept_untouched": same,
                 "resumed_gives_the_same": files(folder / "stopped") == wanted,
             }  # fmt: skip
+            bad = scans / "crash.nii.gz"
+            nibabel.save(image, bad)
+            client(scans, folder / "crashed", options.model, "--scheduler", address).wait()
+            record = json.loads((folder / "crashed" / "run.json").read_text())
+            report["only_the_crashing_volume_failed"] = [f["code"] for f in record["failures"]] == ["EQV-WORKER"]
+            bad.unlink()
         finally:
             for process in running:
                 process.terminate()

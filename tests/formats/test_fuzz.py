@@ -60,3 +60,8 @@ def test_voxel_sizes_of_a_damaged_header_never_reach_the_networks(step: float, s
     affine = torch.diag(torch.tensor([3.0, 3.0, step, 1.0], dtype=torch.float64))
     with pytest.raises(InputError, match=sentence):
         require_head_sized(Volume(torch.zeros(1, 20, 20, 20), affine, "scan.nii"))
+    affine = torch.diag(torch.tensor([3.0, 3.0, 3.0, 1.0], dtype=torch.float64))
+    require_head_sized(Volume(torch.zeros(1, 20, 20, 20), affine, "scan.nii"))
+    affine[1, 3] = 1e30
+    with pytest.raises(InputError, match="100 m from its origin"):
+        require_head_sized(Volume(torch.zeros(1, 20, 20, 20), affine, "scan.nii"))

@@ -17,8 +17,9 @@ from equivox.geometry.space import Volume
 from equivox.tasks.pose.estimate import Estimator, PoseEstimate
 from equivox.weights.folder import ModelFolder, find_model
 
-LEAST_SIDE_MM, LARGEST_MM3 = 12.0, 5e8
-"""Fields of view outside are taken for damaged headers: three voxels of the finder's grid, half a cubic metre."""
+LEAST_SIDE_MM, LARGEST_SIDE_MM, LARGEST_MM3, FARTHEST_MM = 12.0, 2000.0, 5e8, 1e5
+"""Fields of view outside are taken for damaged headers: a side of 3 voxels of the finder grid to 2 m, half a cubic
+metre, 100 m from the origin."""
 POSE_ESTIMATORS = {
     "equivox": "equivox.tasks.pose.estimator:HeadEstimator",
     "published": "equivox.tasks.pose.published:PublishedEstimator",
@@ -97,13 +98,15 @@ def require_head_sized(volume: Volume) -> None:
     Raises
     ------
     InputError
-        If a side is below 12 mm, or the whole is larger than half a cubic metre.
+        If a side is below 12 mm or above 2 m, the whole is larger than half a cubic metre, or it lies 100 m away.
     """
     sides = [size * step for size, step in zip(volume.shape, volume.voxel_size_mm, strict=True)]
     shown = " x ".join(f"{side:.4g}" for side in sides)
     if min(sides) < LEAST_SIDE_MM:
         raise InputError(f"{volume.name} covers {shown} mm, too little to hold a head; repair its voxel size.")
-    if math.prod(sides) > LARGEST_MM3:
+    if float(volume.affine[:3, 3].abs().max()) > FARTHEST_MM:
+        raise InputError(f"{volume.name} lies more than {FARTHEST_MM / 1000:g} m from its origin; repair its affine.")
+    if math.prod(sides) > LARGEST_MM3 or max(sides) > LARGEST_SIDE_MM:
         raise InputError(f"{volume.name} covers {shown} mm, more than any scan of a head does; repair its voxel size.")
 
 
