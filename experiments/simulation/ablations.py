@@ -46,9 +46,9 @@ def main() -> None:
         auc = two_sample_auc([one[2] for one in real], [one[0] for one in real], [one[2] for one in made], 0)
         medians = {key: round(float(numpy.nanmedian([one[1][key] for one in made])), 3) for key in SHOWN}
         rows.append({"case": name, "stacks": len(made), **medians, "auc": round(float(numpy.mean(auc)), 3)})
-    print(f"| case | {' | '.join(SHOWN)} | AUC |\n{'| --- ' * (len(SHOWN) + 2)}|")
+    print(f"| case | stacks | {' | '.join(SHOWN)} | AUC |\n{'| --- ' * (len(SHOWN) + 3)}|")
     for row in rows:
-        print(f"| {row['case']} | {' | '.join(str(row[key]) for key in SHOWN)} | {row['auc']} |")
+        print(f"| {row['case']} | {row['stacks']} | {' | '.join(str(row[key]) for key in SHOWN)} | {row['auc']} |")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "ablations.json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -13,6 +13,7 @@ from cyclopts import App, Group, Parameter
 
 from equivox import __version__
 from equivox.cli.options import RUNNING
+from equivox.errors import ConfigError
 
 if TYPE_CHECKING:
     from equivox.tasks.pose.train import Trained, TrainRun
@@ -233,7 +234,6 @@ def segment(
     run
         How it is run.
     """
-    from equivox.errors import ConfigError
     from equivox.tasks.pose.train_config import segment_preset
 
     values = _values(options or SegmentOptions())
@@ -324,7 +324,6 @@ def _segment_folders(
     given: list[Path], speak: TrainOptions
 ) -> tuple[tuple[Path, Path] | None, tuple[Path, Path] | None, Path | None]:
     """Training folders, validation folders, results: what the paths mean, with and without simulation."""
-    from equivox.errors import ConfigError
     from equivox.tasks.pose.train_layout import split_folders
 
     if len(given) >= 4:
@@ -339,21 +338,17 @@ def _segment_folders(
 
 def _simulated(speak: TrainOptions) -> SimulatedData | None:
     """What --simulate asks for."""
-    from equivox.errors import ConfigError
+    if speak.simulate is not None:
+        from equivox.tasks.pose.train_simulated import SimulatedData
 
-    if speak.simulate is None:
-        if speak.templates is not None:
-            raise ConfigError("--templates does nothing without --simulate; pass both or neither.")
-        return None
-    from equivox.tasks.pose.train_simulated import SimulatedData
-
-    return SimulatedData(count=speak.simulate, templates=speak.templates)
+        return SimulatedData(count=speak.simulate, templates=speak.templates)
+    if speak.templates is not None:
+        raise ConfigError("--templates does nothing without --simulate; pass both or neither.")
+    return None
 
 
 def _one_place(last_path: Path | None, out: Path | None) -> Path:
     """The results' folder, given once."""
-    from equivox.errors import ConfigError
-
     if (last_path is None) == (out is None):
         state = "was not given" if out is None else f"was given twice ({last_path} and --out {out})"
         raise ConfigError(f"the results' folder {state}; give it as the last path or as --out.")

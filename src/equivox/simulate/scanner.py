@@ -138,7 +138,7 @@ def draw_acquisition(scale: float, config: StackSimulation, dice: Dice) -> tuple
     affine[:3, :3] = linear
     affine[:3, 3] = -linear @ ((torch.tensor(shape, dtype=torch.float64) - 1) / 2)
     order = "sequential" if dice.chance(config.sequential) else ("even-odd" if dice.chance(0.5) else "odd-even")
-    moving = config.motion and not dice.chance(config.still)
+    moving = not dice.chance(config.still) and config.motion  # drawn either way: an ablation changes nothing else
     jump_deg, jump_mm = abs(dice.normal(config.pass_jump_deg)), abs(dice.normal(config.pass_jump_mm))
     jerks = dice.chance(config.jerk)
     jerk_deg, jerk_mm = dice.uniform(5.0, 25.0), dice.uniform(2.0, 8.0)
@@ -162,7 +162,7 @@ def draw_acquisition(scale: float, config: StackSimulation, dice: Dice) -> tuple
         pass_jump_mm=jump_mm if moving and order != "sequential" else 0.0,
         jerk_deg=jerk_deg if moving and jerks else 0.0,
         jerk_mm=jerk_mm if moving and jerks else 0.0,
-        bias_ratio=dice.uniform(*config.bias_ratio) if config.bias else 1.0,
+        bias_ratio=max(dice.uniform(*config.bias_ratio) * config.bias, 1.0),
         bias_sigma_mm=dice.uniform(60.0, 120.0) if dice.chance(0.5) else 0.0,
         slice_gain_sd=dice.log_uniform(*config.slice_gain_sd),
         second_pass=dice.uniform(*config.second_pass),
