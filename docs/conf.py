@@ -14,6 +14,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
+myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
 exclude_patterns = ["_build"]
 html_theme = "pydata_sphinx_theme"
