@@ -81,6 +81,36 @@ def shapes() -> None:
         print(f"| {arm} | {len(rows)} | {rows[0]['parameters']:,} | {numbers} | {cpu:.0f} |")
 
 
+def reductions() -> None:
+    """CATH with fewer domains: mean over seeds."""
+    content = read("cath_reductions")
+    if content is None:
+        return
+    print("\n| training domains | network | seeds | 10 architectures | balanced | 3 classes | balanced | CPU s |")
+    print("|---" * 8 + "|")
+    for factor in (1, 4, 16):
+        for arm in ("steerable", "plain"):
+            rows = [row for row in content["runs"] if row["factor"] == factor and row["arm"] == arm]
+            numbers = " | ".join(mean_sd([row[score] for row in rows]) for score in SCORES)
+            cpu = sum(row["train_cpu_s"] for row in rows) / len(rows)
+            print(f"| 1/{factor} | {arm} | {len(rows)} | {numbers} | {cpu:.0f} |")
+
+
+def adrenal(side: int) -> None:
+    """Adrenal glands: accuracy and AUC in every setting of the test."""
+    content = read(f"adrenal_{side}")
+    if content is None:
+        return
+    settings = ("upright", "about z", "any orientation")
+    print("\n| network | seeds | parameters | " + " | ".join(f"{s}: accuracy | AUC" for s in settings) + " | CPU s |")
+    print("|---" * 10 + "|")
+    for arm in dict.fromkeys(row["arm"] for row in content["runs"]):
+        rows = [row for row in content["runs"] if row["arm"] == arm]
+        numbers = " | ".join(mean_sd([row[s][key] for row in rows]) for s in settings for key in ("accuracy", "auc"))
+        cpu = sum(row["train_cpu_s"] for row in rows) / len(rows)
+        print(f"| {arm} | {len(rows)} | {rows[0]['parameters']:,} | {numbers} | {cpu:.0f} |")
+
+
 def cost() -> None:
     """Operations per object and per training."""
     content = read("cost")
@@ -101,4 +131,7 @@ if __name__ == "__main__":
     tetris("tetris_library")
     cost()
     cath()
+    reductions()
     shapes()
+    adrenal(28)
+    adrenal(64)
