@@ -18,7 +18,7 @@ from equivox.nets.brain_pooling import TissueDepthHistogram, landmark_moments, m
 from equivox.nn.binomial_pool import BinomialPool3d
 from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.gate import Gate
-from equivox.nn.masked import MaskedFieldNorm, masked_mean, soft_ball_mask
+from equivox.nn.masked import MaskedFieldNorm, precise_mean, precise_sum, soft_ball_mask
 
 __all__ = ["BrainEncoder", "build_encoder"]
 
@@ -137,7 +137,7 @@ class BrainEncoder(nn.Module):
             scores, field = scores.to(here.dtype), field.to(here.dtype)
             voxel = self.voxel_size_mm * 2 ** min(number, POOLINGS)
             landmarks.append(landmark_moments(scores[:, : level.landmarks], here, voxel) / LANDMARK_UNIT_MM)
-            statistics.append(masked_mean(field[:, : level.scalars], here))
+            statistics.append(precise_mean(field[:, : level.scalars], here))
             polar = field[:, level.scalars : level.scalars + 3 * level.polar]
             crossed, own, mixed = mean_products(polar, here)
             vectors.append(mean_vectors(polar, here))
@@ -145,8 +145,8 @@ class BrainEncoder(nn.Module):
             statistics += [own, mixed]
             if level.axial:
                 twisted = field[:, level.scalars + 3 * level.polar :].unflatten(1, (-1, 3))
-                statistics.append(masked_mean(twisted.square().sum(2), here))
-        volume_ml = inside.sum(dim=(2, 3, 4)) * self.voxel_size_mm**3 / 1000.0
+                statistics.append(precise_mean(twisted.square().sum(2), here))
+        volume_ml = precise_sum(inside) * self.voxel_size_mm**3 / 1000.0
         statistics += [self.histogram(contrast, inside), torch.log(volume_ml.clamp_min(1.0) / 1500.0)]
         return torch.cat([*landmarks, *vectors], dim=1), torch.cat(axial, dim=1), torch.cat(statistics, dim=1)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equivox.nets.brain_code import BrainCode
 from equivox.nn.vector_frames import cross_product, gram_invariants
-from equivox.nn.vector_neurons import VectorLinear, VectorLinearLeakyReLU, vector_rms_norm
+from equivox.nn.vector_neurons import VectorLinear, VectorLinearLeakyReLU, mix_vectors, vector_rms_norm
 
 AXIAL_FLOOR = 1e-4
 """Mean square below which axial vectors are not blown up to length 1."""
@@ -69,7 +69,8 @@ class BrainHead(nn.Module):
         self, vectors: Float[Tensor, "batch polar_in 3"], statistics: Float[Tensor, "batch statistic"]
     ) -> Float[Tensor, "batch raw"]:
         """All invariants as they are pooled, not yet standardised."""
-        return torch.cat([statistics, gram_invariants(self.gram(vectors))], dim=1)
+        mixed = mix_vectors(vectors, self.gram.weight.to(vectors.dtype))
+        return torch.cat([statistics, gram_invariants(mixed)], dim=1)
 
     def forward(
         self,
@@ -77,9 +78,14 @@ class BrainHead(nn.Module):
         axial: Float[Tensor, "batch axial_in 3"],
         statistics: Float[Tensor, "batch statistic"],
     ) -> BrainCode:
-        """Make the code; the vectors of both kinds have the root mean square 1 per sample."""
-        raw = (self.statistics(polar, statistics) - self.shift) / self.scale
-        lengths = vector_rms_norm(polar)
+        """Make the code; the vectors of both kinds have the root mean square 1 per sample.
+
+        Statistics vary by as little as 0.5 % between brains, so that standardising them multiplies their rounding: they
+        stay in the precision they come in (float64 from the encoder) until that is done.
+        """
+        dtype = self.shift.dtype
+        raw = ((self.statistics(polar, statistics) - self.shift) / self.scale).to(dtype)
+        lengths, axial = vector_rms_norm(polar).to(dtype), axial.to(dtype)
         wide = torch.cat([lengths, self.hidden(lengths)], dim=1)
         first, second = self.crossed(wide).chunk(2, dim=1)
         pseudo = self.axial(torch.cat([axial, cross_product(first, second)], dim=1))

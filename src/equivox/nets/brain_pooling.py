@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from equivox.nn.lowpass import apply_bands
-from equivox.nn.masked import masked_mean
+from equivox.nn.masked import precise_mean, precise_sum, sum_dtype
 
 
 def landmark_moments(
@@ -22,12 +22,13 @@ def landmark_moments(
     Differences of landmarks: a shift of the brain cancels.
     """
     weight = torch.sigmoid(2.0 * scores) * mask
-    total = weight.sum(dim=(2, 3, 4)).clamp_min(1e-6)
+    total = precise_sum(weight).clamp_min(1e-6)
     x, y, z = weight.shape[2:]
     sums = []
     for axis, side in enumerate((x, y, z)):
-        place = torch.arange(side, dtype=weight.dtype, device=weight.device) - (side - 1) / 2
-        along = weight.sum(dim=[2 + other for other in range(3) if other != axis])
+        place = torch.arange(side, dtype=total.dtype, device=weight.device) - (side - 1) / 2
+        short, long = (2 + other for other in range(3) if other != axis)
+        along = weight.sum(dim=long).to(total.dtype).sum(dim=short)
         sums.append(along @ place)
     center = torch.stack(sums, dim=2) / total[:, :, None] * voxel_size_mm
     return center - center.mean(dim=1, keepdim=True)
@@ -37,7 +38,7 @@ def mean_vectors(
     vectors: Float[Tensor, "batch channel x y z"], mask: Float[Tensor, "batch 1 x y z"]
 ) -> Float[Tensor, "batch vector 3"]:
     """Mean of every vector field over the mask; channels are (copy, component)."""
-    return masked_mean(vectors, mask).unflatten(1, (-1, 3))
+    return precise_mean(vectors, mask).unflatten(1, (-1, 3))
 
 
 def mean_products(
@@ -47,8 +48,8 @@ def mean_products(
     field = vectors.unflatten(1, (-1, 3))
     other = field.roll(-1, dims=1)
     crossed = torch.linalg.cross(field, other, dim=2).flatten(1, 2)
-    own = masked_mean(field.square().sum(2), mask)
-    mixed = masked_mean((field * other).sum(2), mask)
+    own = precise_mean(field.square().sum(2), mask)
+    mixed = precise_mean((field * other).sum(2), mask)
     return mean_vectors(crossed, mask), own, mixed
 
 
@@ -101,11 +102,12 @@ class TissueDepthHistogram(nn.Module):
         self, contrast: Float[Tensor, "batch 1 x y z"], mask: Float[Tensor, "batch 1 x y z"]
     ) -> Float[Tensor, "batch bin"]:
         """Shares of the brain, all bins of a sample together 1."""
-        weight = mask.flatten(2)
         tones = _soft_bins(contrast.flatten(1), 0.0, self.reach, self.contrasts)
-        layers = _soft_bins(self.depth(mask).flatten(1), 0.3, 1.0, self.depths) * weight
-        joint = torch.matmul(tones, layers.mT).flatten(1)
-        return joint / weight.sum(2).clamp_min(1e-6)
+        layers = _soft_bins(self.depth(mask).flatten(1), 0.3, 1.0, self.depths) * mask.flatten(2)
+        slices = mask.shape[2]
+        one, other = (bins.unflatten(2, (slices, -1)).transpose(1, 2) for bins in (tones, layers))
+        joint = torch.matmul(one, other.mT).to(sum_dtype(mask)).sum(dim=1).flatten(1)
+        return joint / precise_sum(mask).clamp_min(1e-6)
 
     def extra_repr(self) -> str:
         """Bins."""

@@ -23,10 +23,29 @@ def soft_ball_mask(side: int, *, width: float = 0.7, dtype: torch.dtype = torch.
 def masked_mean(
     field: Float[Tensor, "batch channel x y z"], mask: Float[Tensor, "batch 1 x y z"]
 ) -> Float[Tensor, "batch channel"]:
-    """``sum(m f) / sum(m)`` per sample and channel."""
-    weight = mask.flatten(2)
-    total = torch.matmul(field.flatten(2), weight.mT).squeeze(2)
-    return total / weight.sum(2).clamp_min(1e-6)
+    """``sum(m f) / sum(m)`` per sample and channel, summed as :func:`precise_sum` does and in the field's precision."""
+    return precise_mean(field, mask).to(field.dtype)
+
+
+def precise_mean(
+    field: Float[Tensor, "batch channel x y z"], mask: Float[Tensor, "batch 1 x y z"]
+) -> Float[Tensor, "batch channel"]:
+    """:func:`masked_mean`, left in the precision of its sums."""
+    return precise_sum(field * mask) / precise_sum(mask).clamp_min(1e-6)
+
+
+def precise_sum(field: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch channel"]:
+    """Sums over the grid in float64 (float32 where the device has none).
+
+    One float32 sum over a grid is off by up to 1e-5 of itself, in another way for each order of the voxels: a brain
+    turned by 90 degrees would have another mean. Rows of one axis are short enough for float32.
+    """
+    return field.sum(4).to(sum_dtype(field)).sum(dim=(2, 3))
+
+
+def sum_dtype(like: Tensor) -> torch.dtype:
+    """The precision of sums that must not depend on their order."""
+    return torch.float32 if like.device.type == "mps" else torch.float64
 
 
 class MaskedFieldNorm(nn.Module):
@@ -64,31 +83,36 @@ class MaskedFieldNorm(nn.Module):
         require_channels(field, self.irreps, "MaskedFieldNorm")
         polar: dict[int, Tensor] = {}
         blocks = list(zip(self.irreps.slices(), self.irreps, strict=True))
-        squares: list[Tensor] = []
-        means: list[Tensor | None] = []
+        fields: list[Tensor] = []
+        sizes: list[Tensor] = []
+        rests: list[Tensor | None] = []
         for part, (count, irrep) in blocks:
-            mean = masked_mean(field[:, part], mask) if irrep.is_scalar else None
-            square = masked_mean(field[:, part].square(), mask)
-            if mean is not None:
-                square = (square - mean.square()).clamp_min(0.0)
+            one, rest = field[:, part], None
+            if irrep.is_scalar:  # a mean far above the spread would cost the digits of both: it goes first
+                one = one - masked_mean(one, mask)[:, :, None, None, None]
+                rest = precise_mean(one, mask)
+            square = precise_mean(one.square(), mask)
+            if rest is not None:
+                square = (square - rest.square()).clamp_min(0.0)
             size = square.unflatten(1, (count, irrep.dimension)).mean(2)
             if irrep.degree and irrep.parity == (-1) ** irrep.degree:
                 polar[irrep.degree] = size.mean(1, keepdim=True)
-            squares.append(size)
-            means.append(mean)
+            fields.append(one)
+            sizes.append(size)
+            rests.append(rest)
         pieces, copies, scalars = [], 0, 0
-        for (part, (count, irrep)), size, mean in zip(blocks, squares, means, strict=True):
+        for (_, (count, irrep)), one, size, rest in zip(blocks, fields, sizes, rests, strict=True):
             if irrep.degree and irrep.parity == -((-1) ** irrep.degree) and irrep.degree in polar:
                 size = polar[irrep.degree].expand_as(size)
             factor = self.weight[copies : copies + count] * torch.rsqrt(size + self.eps)
             copies += count
             scale = factor.repeat_interleave(irrep.dimension, dim=1)[:, :, None, None, None]
-            if mean is None:
-                pieces.append(field[:, part] * scale)
+            if rest is None:
+                pieces.append(one * scale.to(field.dtype))
                 continue
-            shift = self.bias[scalars : scalars + count] - mean * factor
+            shift = self.bias[scalars : scalars + count] - rest * factor
             scalars += count
-            pieces.append(torch.addcmul(shift[:, :, None, None, None], field[:, part], scale))
+            pieces.append((one * scale + shift[:, :, None, None, None]).to(field.dtype))
         return torch.cat(pieces, dim=1)
 
     def extra_repr(self) -> str:
