@@ -13,7 +13,9 @@ from torch import nn
 
 from equivox.cli.main import main
 from equivox.errors import ConfigError
-from equivox.weights.exporting import export_network
+from equivox.nets.brain_contrast import BrainContrast
+from equivox.tasks.encode.train_certificate import phantom
+from equivox.weights.exporting import _quiet, export_network
 from equivox.weights.folder import ModelFolder, write_model_folder
 from equivox.weights.registry import build_network
 
@@ -48,6 +50,25 @@ def test_onnx_gives_the_networks_numbers_on_shapes_it_was_not_traced_with(folder
         with torch.no_grad():
             expected = network_of(folder, "rotate")(field).numpy()
         np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
+
+
+def test_the_contrast_of_brains_as_onnx_agrees_on_a_brain_and_on_a_mask_without_depth() -> None:
+    """Noise as a mask leaves nothing to fit a trend to: a matrix of zeros, whose floor exporters must not drop."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    contrast = BrainContrast(16, degree=0)
+    example = phantom(16)
+    with _quiet():
+        program = torch.onnx.export(contrast, example, dynamo=True, verbose=False)
+    assert program is not None
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    names = [entry.name for entry in session.get_inputs()]
+    noise = torch.rand(2, 1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(3))
+    for volume, mask in (example, (noise[0], noise[1])):
+        (found,) = session.run(None, {names[0]: volume.numpy(), names[1]: mask.numpy()})
+        wanted = contrast(volume, mask).numpy()
+        assert np.abs(wanted).max() > 0.5
+        np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
 
 
 def test_a_torch_program_runs_and_is_told_apart_by_network(folder: ModelFolder, tmp_path: Path) -> None:

@@ -114,9 +114,13 @@ def fitted_trend(
 def solve_positive(
     matrix: Float[Tensor, "batch term term"], vector: Float[Tensor, "batch term 1"]
 ) -> Float[Tensor, "batch term 1"]:
-    """Solve symmetric positive systems by elimination without pivots, in operations that every exporter knows."""
+    """Solve symmetric positive systems by elimination without pivots, in operations that every exporter knows.
+
+    A ridge of 1e-9 of the mean diagonal keeps pivots from 0, and a floor where the matrix is 0 (a mask without depth).
+    The floor is a maximum and no sum: exporters leave out a constant of 1e-12 that is added.
+    """
     count = matrix.shape[1]
-    ridge = matrix.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * 1e-9 + 1e-12
+    ridge = (matrix.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * 1e-9).clamp_min(1e-12)
     identity = torch.eye(count, dtype=matrix.dtype, device=matrix.device)
     table = torch.cat([matrix + ridge * identity, vector], dim=2)
     for pivot in range(count):
