@@ -197,6 +197,7 @@ def predict_poses(
         _write_tables(finished, record)
         record.write(out / RUN_JSON, "interrupted")
         raise
+    clear_unfinished(out)  # of workers that died
     finished = _collect(out, config, model, device, outcomes)
     if config.reference is None and (config.write_aligned or any(row.world_from_head for row in finished.rows)):
         write_volume(out / HEAD_GRID, grid, dtype="uint8")
