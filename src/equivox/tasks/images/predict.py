@@ -12,13 +12,7 @@ import equivox
 from equivox.errors import InputError, OutputError
 from equivox.formats.atomic import require_absent, require_folder, write_json
 from equivox.formats.pictures import find_pictures
-from equivox.formats.scans import ScanInput
-from equivox.run.device import DeviceChoice, choose_device
-from equivox.run.items import Interrupted, ItemResult, map_items
-from equivox.run.record import Outcome, RunRecord, file_sha256
-from equivox.tasks.images.classifier import ImageModel, load_image_model, open_image_model
-from equivox.tasks.images.contents import squares_of
-from equivox.tasks.images.results import (
+from equivox.formats.predictions import (
     ITEMS,
     InputResult,
     PredictionRow,
@@ -27,6 +21,12 @@ from equivox.tasks.images.results import (
     read_result,
     write_predictions,
 )
+from equivox.formats.scans import ScanInput
+from equivox.run.device import DeviceChoice, choose_device
+from equivox.run.items import Interrupted, ItemResult, map_items
+from equivox.run.record import Outcome, RunRecord, file_sha256
+from equivox.tasks.images.classifier import ImageModel, load_image_model, open_image_model
+from equivox.tasks.images.contents import squares_of
 from equivox.weights.folder import find_model
 
 PREDICTIONS_CSV, PREDICTIONS_JSON, RUN_JSON = "predictions.csv", "predictions.json", "run.json"

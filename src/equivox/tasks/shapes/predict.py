@@ -11,13 +11,7 @@ from pathlib import Path
 import equivox
 from equivox.errors import InputError, OutputError
 from equivox.formats.atomic import require_absent, require_folder, write_json
-from equivox.formats.scans import ScanInput
-from equivox.formats.shape_files import find_shapes
-from equivox.run.device import DeviceChoice, choose_device
-from equivox.run.items import Interrupted, ItemResult, map_items
-from equivox.run.record import Outcome, RunRecord, file_sha256
-from equivox.tasks.shapes.classifier import ShapeModel, load_shape_model, open_shape_model
-from equivox.tasks.shapes.results import (
+from equivox.formats.predictions import (
     ITEMS,
     InputResult,
     PredictionRow,
@@ -26,6 +20,12 @@ from equivox.tasks.shapes.results import (
     read_result,
     write_predictions,
 )
+from equivox.formats.scans import ScanInput
+from equivox.formats.shape_files import find_shapes
+from equivox.run.device import DeviceChoice, choose_device
+from equivox.run.items import Interrupted, ItemResult, map_items
+from equivox.run.record import Outcome, RunRecord, file_sha256
+from equivox.tasks.shapes.classifier import ShapeModel, load_shape_model, open_shape_model
 from equivox.weights.folder import find_model
 
 PREDICTIONS_CSV, PREDICTIONS_JSON, RUN_JSON = "predictions.csv", "predictions.json", "run.json"

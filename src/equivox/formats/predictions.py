@@ -13,18 +13,18 @@ from typing import Any
 
 from equivox.formats.atomic import write_json, write_text
 
-SCHEMA = "equivox.images.item/1"
+SCHEMA = "equivox.predictions.item/1"
 ITEMS = "items"
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionRow:
-    """One picture, or one input that could not be used.
+    """One object or picture, or one input that could not be used.
 
     Parameters
     ----------
     input
-        The file as the user named it, and after ``#`` the picture in it where there are several.
+        The file as the user named it, and after ``#`` the object or picture in it where there are several.
     status
         ``ok`` or ``failed``.
     reason
@@ -95,7 +95,7 @@ def digest_of(values: Mapping[str, object]) -> str:
 
 
 def write_predictions(path: Path, rows: Sequence[PredictionRow], classes: Sequence[str]) -> None:
-    """``predictions.csv``: ``input,status,reason,label,probability,p_<class>...``, one row per picture."""
+    """``predictions.csv``: ``input,status,reason,label,probability,p_<class>...``, one row per object or picture."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["input", "status", "reason", "label", "probability", *(f"p_{name}" for name in classes)])
