@@ -76,6 +76,7 @@ def write_coordinates(
     shapes: Mapping[str, tuple[int, int]] | None = None,
     pixel_sizes: Mapping[str, float] | None = None,
     micrographs_star: str | None = None,
+    micrographs: Sequence[str] = (),
 ) -> list[Path]:
     """Write picks in one format.
 
@@ -96,7 +97,7 @@ def write_coordinates(
         Rows and columns of every micrograph by name, for ``cs``.
     pixel_sizes
         Å per pixel by name, for ``cs``.
-    micrographs_star
+    micrographs_star, micrographs
         As in :func:`equivox.formats.relion_job.write_picks`.
 
     Raises
@@ -108,7 +109,9 @@ def write_coordinates(
     """
     out = Path(out)
     if to == "relion":
-        return write_picks(out, coordinates, version=version, micrographs_star=micrographs_star)
+        return write_picks(
+            out, coordinates, version=version, micrographs_star=micrographs_star, micrographs=micrographs
+        )
     if to in ("box", "cbox"):
         return _write_boxes(out, coordinates, to, box_px)
     if to == "topaz":

@@ -58,8 +58,13 @@ def write_picks(
     *,
     version: RelionVersion = "5",
     micrographs_star: str | None = None,
+    micrographs: Sequence[str] = (),
 ) -> list[Path]:
     """Write every micrograph's picks and the job's lists.
+
+    RELION's own picking leaves a file for every micrograph that it finished, also where it found nothing, and lists
+    each; extraction then sees an empty table and goes on. A micrograph that could not be read has no file and is not
+    listed.
 
     Parameters
     ----------
@@ -73,6 +78,8 @@ def write_picks(
     micrographs_star
         The STAR file of the micrographs, as RELION knows it; without it one with the names is written into the
         folder.
+    micrographs
+        Names of all micrographs that were picked, in order; those without a pick get an empty table.
 
     Returns
     -------
@@ -83,7 +90,7 @@ def write_picks(
     shown = folder if not folder.is_absolute() else _relative(folder)
     written: list[Path] = []
     names, files = [], []
-    for name, indices in coordinates.by_micrograph().items():
+    for name, indices in (dict.fromkeys(micrographs, ()) | coordinates.by_micrograph()).items():
         below = picks_below_job(name)
         path = folder / below
         write_star(path, [picks_block(coordinates.select(indices), version=version)])

@@ -19,7 +19,7 @@ from equivox.tasks.pick.config import PickSource
 from equivox.tasks.pick.evaluate import EvaluateConfig, evaluate_picks, write_evaluation
 from equivox.tasks.pick.evaluate_page import render_evaluation, summary_lines
 from equivox.tasks.pick.outputs import HEADER, parse_formats
-from equivox.tasks.pick.picker import PickOptions, decide_contrast, load_pick_model
+from equivox.tasks.pick.picker import PickOptions, load_pick_model
 from equivox.tasks.pick.predict import PickRun, PredictConfig, RunChoice, pick_micrographs
 from equivox.tasks.pick.relion_job import micrographs_of, pick_as_job
 
@@ -160,6 +160,23 @@ def test_what_cannot_be_picked_is_said_and_the_rest_is_done(picker: Path, microg
         run(picker, [], tmp_path / "empty")
 
 
+def test_relion_sees_every_micrograph_that_was_picked(picker: Path, micrographs: Path, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).normal(100.0, 20.0, (150, 170)).astype(np.float32)
+    write_mrc(tmp_path / "empty.mrc", image, pixel_size_angstrom=10.0)
+    (tmp_path / "broken.mrc").write_bytes(b"no micrograph")
+    names = [str(tmp_path / "empty.mrc"), str(micrographs / "mic_0.mrc"), str(tmp_path / "broken.mrc")]
+    finished = run(picker, names, tmp_path / "out", page=False, min_probability=0.9)
+    assert [len(one) > 0 for one in finished.picks] == [False, True]
+    listed = read_star(tmp_path / "out" / "autopick.star").block("coordinate_files")
+    assert listed.texts("rlnMicrographName") == names[:2]
+    block = read_star(listed.texts("rlnMicrographCoordinates")[0]).block("")
+    assert len(block) == 0
+    assert block.has("rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit", "rlnAnglePsi")
+    assert read_star(tmp_path / "out" / "micrographs.star").blocks[0].texts("rlnMicrographName") == names[:2]
+    for name in ("autopick.star", "coords_suffix_autopick.star"):
+        assert set(read_coordinates(tmp_path / "out" / name).micrograph) == {names[1]}
+
+
 def test_resume_keeps_what_is_done_and_repeats_what_changed(picker: Path, micrographs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mics"
     shutil.copytree(micrographs, folder)
@@ -216,14 +233,6 @@ def test_more_rotations_after_training(picker: Path, micrographs: Path) -> None:
     assert len(plain) > 5
     assert abs(len(fine) - len(plain)) <= 3
     assert len(set(np.round(fine.psi_deg, 3))) >= len(set(np.round(plain.psi_deg, 3)))
-
-
-def test_contrast_is_decided_by_the_evidence() -> None:
-    assert decide_contrast((12.0, 3.0)) == ("dark", "")
-    assert decide_contrast((1.0, 9.0)) == ("bright", "")
-    contrast, note = decide_contrast((0.1, 0.2))
-    assert contrast == "bright"
-    assert "--contrast" in note
 
 
 def test_as_an_external_job_of_relion(

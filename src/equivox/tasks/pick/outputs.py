@@ -97,7 +97,7 @@ def write_all(
     version: RelionVersion,
     micrographs_star: str | None = None,
 ) -> tuple[list[Path], list[str]]:
-    """Write picks in every format asked for, micrographs without a pick left out of all but ``picks.csv``'s neighbours.
+    """Write picks in every format asked for; RELION's lists name micrographs without a pick too, as its own do.
 
     Returns
     -------
@@ -117,7 +117,10 @@ def write_all(
         try:
             if name == "relion":
                 # names of the job's list are paths: RELION looks for the picks below them
-                written += write_coordinates(place, table, "relion", version=version, micrographs_star=micrographs_star)
+                written += write_coordinates(
+                    place, table, "relion", version=version, micrographs_star=micrographs_star,
+                    micrographs=list(shapes),
+                )  # fmt: skip
             elif name in ("box", "cbox"):
                 sizes = np.round(np.stack([edges, edges], axis=1))
                 boxed = replace(table, box_px=sizes, score=probability if name == "cbox" else table.score)

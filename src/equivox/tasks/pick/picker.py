@@ -17,6 +17,7 @@ from equivox.errors import ConfigError, ModelFolderError
 from equivox.geometry.euler_relion import relion_from_matrix
 from equivox.tasks.pick.calibrate import Calibration
 from equivox.tasks.pick.config import NETWORK, Contrast, PickInput, require_radius
+from equivox.tasks.pick.contrast import Evidence, Polarity, decide_contrast, pooled_contrast
 from equivox.tasks.pick.prepare import Prepared, prepare_micrograph
 from equivox.tasks.pick.scoring import Candidates, find_candidates
 from equivox.weights.folder import ModelFolder, find_model
@@ -24,8 +25,6 @@ from equivox.weights.folder import ModelFolder, find_model
 log = logging.getLogger(__name__)
 EVIDENCE_SIDE_PX = 224
 """Side of the middle part, in working pixels, that the contrast is found out from."""
-CLEAR = 2.0
-"""The evidence for one contrast counts when it is so many times that for the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +206,10 @@ class PickModel:
         note = ""
         found = None if contrast == "bright" else self._candidates(prepared, options, 1.0)
         if found is not None and contrast == "auto":
-            contrast, note = decide_contrast((self._evidence(found, prepared), self._middle(prepared, -1.0)))
+            evidence = self._evidence(found, prepared), self._middle(prepared, -1.0)
+            if pooled_contrast([evidence]) is None:
+                evidence = self._strength(found), self._strength(self._candidates(prepared, options, -1.0))
+            contrast, note = decide_contrast([evidence], fallback=self.trained_contrast)
         if contrast == "bright" or found is None:
             found = self._candidates(prepared, options, -1.0)
         place = prepared.to_file(found.yx_px.double())
@@ -227,9 +229,22 @@ class PickModel:
             warnings=(*warnings, f"{prepared.name}: {note}") if note else warnings,
         )
 
-    def contrast_evidence(self, prepared: Prepared) -> tuple[float, float]:
-        """How many particles the middle of a micrograph seems to hold if they are dark, and if they are bright."""
-        return self._middle(prepared, 1.0), self._middle(prepared, -1.0)
+    @property
+    def trained_contrast(self) -> Polarity:
+        """How particles stood against the ice in most sets of the training; dark where the folder does not say."""
+        noted = self.folder.config.get("provenance", {}).get("contrast", [])
+        bright = sum(one == "bright" for one in noted) if isinstance(noted, list) else 0
+        return "bright" if bright and 2 * bright > len(noted) else "dark"
+
+    def contrast_evidence(self, prepared: Prepared, *, whole: bool = False) -> Evidence:
+        """How many particles the middle of a micrograph, or all of it, seems to hold if dark, and if bright."""
+        if not whole:
+            return self._middle(prepared, 1.0), self._middle(prepared, -1.0)
+        options = PickOptions()
+        return (
+            self._strength(self._candidates(prepared, options, 1.0)),
+            self._strength(self._candidates(prepared, options, -1.0)),
+        )
 
     def _candidates(self, prepared: Prepared, options: PickOptions, sign: float) -> Candidates:
         """Of the whole micrograph times a sign."""
@@ -249,14 +264,17 @@ class PickModel:
         """Evidence of the middle part alone."""
         (top, bottom), (left, right) = (_middle_span(size) for size in prepared.image.shape)
         part = sign * prepared.image[top:bottom, left:right]
-        found = find_candidates(self.network, part, distance_px=self.input.radius_px, device=self.device)
-        return float((self.calibration.probability(found.score.double()) ** 2).sum())
+        return self._strength(find_candidates(self.network, part, distance_px=self.input.radius_px, device=self.device))
 
     def _evidence(self, found: Candidates, prepared: Prepared) -> float:
         """The same from candidates of the whole micrograph."""
         spans = torch.tensor([_middle_span(size) for size in prepared.image.shape], dtype=found.yx_px.dtype)
         inside = ((found.yx_px >= spans[:, 0]) & (found.yx_px < spans[:, 1])).all(dim=1)
-        return float((self.calibration.probability(found.score[inside].double()) ** 2).sum())
+        return self._strength(found.select(inside))
+
+    def _strength(self, found: Candidates) -> float:
+        """About how many of them are particles; the doubtful ones, of which noise has many, hardly count."""
+        return float((self.calibration.probability(found.score.double()) ** 2).sum())
 
     def _angles(self, found: Candidates) -> Float[Tensor, "peak 3"]:
         """rot, tilt, psi of the best rotations; NaN without."""
@@ -270,19 +288,6 @@ def _middle_span(size: int) -> tuple[int, int]:
     """First and last pixel of the middle part of an axis."""
     start = max(0, (size - EVIDENCE_SIDE_PX) // 2)
     return start, min(size, start + EVIDENCE_SIDE_PX)
-
-
-def decide_contrast(evidence: tuple[float, float]) -> tuple[Contrast, str]:
-    """Dark or bright by the evidence for each, and a sentence where neither is clear."""
-    dark, bright = evidence
-    if dark >= CLEAR * bright and dark >= 0.5:
-        return "dark", ""
-    if bright >= CLEAR * dark and bright >= 0.5:
-        return "bright", ""
-    return ("dark" if dark >= bright else "bright"), (
-        f"Whether particles are dark or bright is not clear (evidence {dark:.1f} to {bright:.1f}); they are taken as "
-        f"{'dark' if dark >= bright else 'bright'}: give --contrast."
-    )
 
 
 def load_pick_model(name_or_folder: str | Path, device: str = "cpu", *, grid: str | None = None) -> PickModel:

@@ -22,9 +22,10 @@ from equivox.run.items import ItemResult as MapResult
 from equivox.run.record import Outcome, RunRecord, file_sha256
 from equivox.tasks.pick.calibrate import threshold_for_precision
 from equivox.tasks.pick.config import SHIPPED_MODEL
+from equivox.tasks.pick.contrast import settle_contrast
 from equivox.tasks.pick.data import masks_of
 from equivox.tasks.pick.outputs import FORMATS, PICKS_CSV, write_all
-from equivox.tasks.pick.picker import PickModel, PickOptions, Picks, decide_contrast, load_pick_model, open_pick_model
+from equivox.tasks.pick.picker import PickModel, PickOptions, Picks, load_pick_model, open_pick_model
 from equivox.tasks.pick.results import (
     ITEMS,
     LEAST_PROBABILITY,
@@ -42,8 +43,6 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 3
 PICTURES = 6
 """Micrographs that the page shows."""
 PICTURE_SIDE_PX = 900
-CONTRAST_FROM = 3
-"""Micrographs that decide whether particles are dark or bright."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +231,7 @@ def pick_micrographs(
     else:
         require_absent([out / name for name in (PICKS_CSV, PICKS_JSON, RUN_JSON, PAGE, ITEMS)], overwrite=run.resume)
     masks = masks_of(config.masks, [str(entry.path) for entry in entries])
-    options, notes = _settled(model, config.options, entries)
+    options, notes = settle_contrast(model, config.options, entries)
     named = {"name": folder.name, "sha256": folder.sha256, "path": str(folder.path)}
     digest = digest_of(
         {"model": folder.sha256, "version": equivox.__version__, "grid": config.grid, "options": asdict(options)}
@@ -301,25 +300,6 @@ def pick_one(model: PickModel, job: PickJob) -> ItemResult:
         with atomic_path(picture_path(job.out, job.stem)) as temporary:
             temporary.write_bytes(grey_picture(prepared.image, largest_side_px=PICTURE_SIDE_PX))
     return result
-
-
-def _settled(
-    model: PickModel, options: PickOptions, entries: Sequence[MicrographInput]
-) -> tuple[PickOptions, list[str]]:
-    """Options with the contrast decided for all micrographs together, if there are several and it was left open."""
-    usable = [entry for entry in entries if not entry.problem]
-    if options.contrast != "auto" or len(usable) < 2:
-        return options, []
-    chosen = np.linspace(0, len(usable) - 1, min(CONTRAST_FROM, len(usable))).round().astype(int).tolist()
-    evidence = torch.zeros(2, dtype=torch.float64)
-    for index in chosen:
-        try:
-            prepared = model.prepare(usable[index].path, options)
-        except (InputError, OSError):
-            continue  # it will be reported when its turn comes
-        evidence += torch.tensor(model.contrast_evidence(prepared), dtype=torch.float64)
-    contrast, note = decide_contrast((float(evidence[0]), float(evidence[1])))
-    return replace(options, contrast=contrast), [note] if note else []
 
 
 def _earlier(job: PickJob) -> ItemResult | None:
