@@ -159,6 +159,16 @@ def test_predictions_are_a_table_and_broken_files_stop_nothing(
     )
 
 
+def test_what_a_killed_run_was_writing_is_cleared_away(model: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["images", "predict", str(pictures / "ring" / "01.png"), "--model", str(model), "--out", str(out)]
+    assert main([*words, "--quiet"]) == 0
+    for name in (".writing-12345678-predictions.csv", "items/.writing-12345678-02.json"):
+        (out / name).write_text("half")
+    assert main([*words, "--resume", "--quiet"]) == 0
+    assert not list(out.rglob(".writing-*"))
+
+
 def test_the_network_is_exported(model: Path, tmp_path: Path) -> None:
     rotation_grid.cache_clear()  # as in a fresh process: nothing is known of the grid yet
     written = export_network(find_model(model), tmp_path / "network.pt2", format="torch")

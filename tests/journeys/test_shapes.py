@@ -80,6 +80,16 @@ def test_predictions_are_a_table_and_can_be_resumed(
     assert main([*words[:4], "--model", str(model), "--out", str(out), "--overwrite", "--quiet"]) == 0
 
 
+def test_what_a_killed_run_was_writing_is_cleared_away(model: Path, pieces: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "classes"
+    words = ["shapes", "predict", pieces[0], "--model", str(model), "--out", str(out), "--quiet"]
+    assert main(words) == 0
+    for name in (".writing-12345678-predictions.csv", "items/.writing-12345678-piece3.json"):
+        (out / name).write_text("half")
+    assert main([*words, "--resume"]) == 0
+    assert not list(out.rglob(".writing-*"))
+
+
 def test_an_evaluation_ends_in_a_page(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "report"
     words = ["shapes", "evaluate", "tetris", "--model", str(model), "--out", str(out), "--rotations", "1"]

@@ -15,7 +15,7 @@ from equivox import __version__
 from equivox.cli.options import RUNNING, Output, Run
 
 if TYPE_CHECKING:
-    from equivox.tasks.images.predict import InputOutcome, PredictRun
+    from equivox.run.classification import ClassifyRun, FileOutcome
     from equivox.tasks.images.train import Trained
 
 app = App(
@@ -275,15 +275,11 @@ def predict(
     run
         How the work is run.
     """
-    from equivox.tasks.images.predict import RunChoice, predict_images
+    from equivox.tasks.images.predict import predict_images
 
     options = run or Run()
-    choice = RunChoice(
-        device=options.device, workers=options.workers, threads=options.threads, scheduler=options.scheduler,
-        resume=options.resume, overwrite=options.overwrite,
-    )  # fmt: skip
     finished = predict_images(
-        inputs, out, model, choice, command=sys.argv, progress=None if options.quiet else _print_outcome
+        inputs, out, model, options.choice(), command=sys.argv, progress=None if options.quiet else _print_outcome
     )
     if options.json:
         print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
@@ -336,7 +332,7 @@ def _print_progress(done: int, total: int, what: str) -> None:
         print(f"[{done}/{total}] {what}", file=sys.stderr, flush=True)
 
 
-def _print_outcome(done: int, total: int, outcome: InputOutcome) -> None:
+def _print_outcome(done: int, total: int, outcome: FileOutcome) -> None:
     """One line on stderr per finished input."""
     rows = outcome.rows()
     state = "kept" if outcome.resumed else rows[0].status
@@ -348,7 +344,7 @@ def _print_outcome(done: int, total: int, outcome: InputOutcome) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _close_prediction(finished: PredictRun) -> None:
+def _close_prediction(finished: ClassifyRun) -> None:
     """What was run, where the results are, what has no answer; on stderr."""
     lost = [outcome for outcome in finished.outcomes if outcome.result is None]
     lines = [f"model {finished.model['name']}, device {finished.device.device} ({finished.device.reason})"]

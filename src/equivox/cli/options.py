@@ -7,9 +7,12 @@ below as their help. ``--debug`` is no field: the entry point takes it (see ``cl
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
+
+if TYPE_CHECKING:
+    from equivox.run.batch import RunChoice
 
 RUNNING = Group("Running", sort_key=9)
 _OPTION = Parameter(group=RUNNING)
@@ -48,3 +51,12 @@ class Run(Output):
     """Address of a running Dask scheduler, for example tcp://10.0.0.5:8786."""
     resume: Annotated[bool, _FLAG] = False
     """Skip inputs whose results are complete."""
+
+    def choice(self) -> RunChoice:
+        """The same, as tasks take it."""
+        from equivox.run.batch import RunChoice
+
+        return RunChoice(
+            device=self.device, workers=self.workers, threads=self.threads, scheduler=self.scheduler,
+            resume=self.resume, overwrite=self.overwrite,
+        )  # fmt: skip

@@ -16,7 +16,7 @@ from equivox.cli.options import RUNNING, Output, Run
 from equivox.cli.shapes_voxelize import register as register_voxelize
 
 if TYPE_CHECKING:
-    from equivox.tasks.shapes.predict import InputOutcome, PredictRun
+    from equivox.run.classification import ClassifyRun, FileOutcome
     from equivox.tasks.shapes.train import Trained
 
 app = App(
@@ -302,15 +302,11 @@ def predict(
     run
         How the work is run.
     """
-    from equivox.tasks.shapes.predict import RunChoice, predict_shapes
+    from equivox.tasks.shapes.predict import predict_shapes
 
     options = run or Run()
-    choice = RunChoice(
-        device=options.device, workers=options.workers, threads=options.threads, scheduler=options.scheduler,
-        resume=options.resume, overwrite=options.overwrite,
-    )  # fmt: skip
     finished = predict_shapes(
-        inputs, out, model, choice, command=sys.argv, progress=None if options.quiet else _print_outcome
+        inputs, out, model, options.choice(), command=sys.argv, progress=None if options.quiet else _print_outcome
     )
     if options.json:
         print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
@@ -374,7 +370,7 @@ def _print_progress(done: int, total: int, what: str) -> None:
         print(f"[{done}/{total}] {what}", file=sys.stderr, flush=True)
 
 
-def _print_outcome(done: int, total: int, outcome: InputOutcome) -> None:
+def _print_outcome(done: int, total: int, outcome: FileOutcome) -> None:
     """One line on stderr per finished input."""
     rows = outcome.rows()
     state = "kept" if outcome.resumed else rows[0].status
@@ -386,7 +382,7 @@ def _print_outcome(done: int, total: int, outcome: InputOutcome) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _close_prediction(finished: PredictRun) -> None:
+def _close_prediction(finished: ClassifyRun) -> None:
     """What was run, where the results are, what has no answer; on stderr."""
     lost = [outcome for outcome in finished.outcomes if outcome.result is None]
     lines = [f"model {finished.model['name']}, device {finished.device.device} ({finished.device.reason})"]

@@ -100,3 +100,10 @@ def require_absent(paths: Iterable[Path | str], *, overwrite: bool) -> None:
             f"{existing[0]}{more} exists already; pass --overwrite to replace it, --resume to keep what is done, "
             f"or choose another --out."
         )
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove files that were being written below ``folder`` when a process was killed; no other may write there now."""
+    for leftover in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+        if leftover.is_file():
+            leftover.unlink(missing_ok=True)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from equivox.formats.atomic import write_json, write_text
+from equivox.formats.markers import marker_path, read_marker
 
 SCHEMA = "equivox.predictions.item/1"
-ITEMS = "items"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +65,19 @@ class InputResult:
         write_json(marker_path(out, self.stem), document)
 
 
-def marker_path(out: Path, stem: str) -> Path:
-    """Where the marker of an input lies."""
-    return out / ITEMS / f"{stem}.json"
-
-
 def read_result(out: Path, stem: str) -> InputResult | None:
     """The marker of an input, or None if it is missing or cannot be read as one."""
-    try:
-        found = json.loads(marker_path(out, stem).read_text(encoding="utf-8"))
-        if found["schema"] != SCHEMA:
-            return None
-        return InputResult(
-            input=str(found["input"]),
-            stem=str(found["stem"]),
-            input_sha256=str(found["input_sha256"]),
-            digest=str(found["digest"]),
-            rows=tuple(PredictionRow(**row) for row in found["rows"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return read_marker(marker_path(out, stem), SCHEMA, _as_result)
 
 
-def digest_of(values: Mapping[str, object]) -> str:
-    """Digest of everything that decides a result."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+def _as_result(found: Any) -> InputResult:
+    return InputResult(
+        input=str(found["input"]),
+        stem=str(found["stem"]),
+        input_sha256=str(found["input_sha256"]),
+        digest=str(found["digest"]),
+        rows=tuple(PredictionRow(**row) for row in found["rows"]),
+    )
 
 
 def write_predictions(path: Path, rows: Sequence[PredictionRow], classes: Sequence[str]) -> None:

@@ -62,6 +62,10 @@ class ModelFolder:
         """Digest of the weights together with the configuration: what a result names as its model."""
         return hashlib.sha256((self.path / CONFIG).read_bytes()).hexdigest()
 
+    def as_dict(self) -> dict[str, str]:
+        """What results and run records say of their model."""
+        return {"name": self.name, "sha256": self.sha256, "path": str(self.path)}
+
     def networks(self, *, overrides: Mapping[str, Mapping[str, object]] | None = None) -> dict[str, nn.Module]:
         """Build every network with its weights, in evaluation mode on the CPU.
 
