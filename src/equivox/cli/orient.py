@@ -84,16 +84,12 @@ def predict(
         How the work is run.
     """
     from equivox.tasks.orient.page import render_prediction
-    from equivox.tasks.orient.predict import PredictConfig, RunChoice, predict_orientations
+    from equivox.tasks.orient.predict import PredictConfig, predict_orientations
 
     options = run or Run()
     config = PredictConfig(particles=particles, model=model, hypotheses=hypotheses, **_reading(table))
-    choice = RunChoice(
-        device=options.device, workers=options.workers, threads=options.threads, scheduler=options.scheduler,
-        resume=options.resume, overwrite=options.overwrite,
-    )  # fmt: skip
     finished = predict_orientations(
-        config, out, choice, command=sys.argv, progress=None if options.quiet else _print_progress(),
+        config, out, options.choice(), command=sys.argv, progress=None if options.quiet else _print_progress(),
         page=render_prediction,
     )  # fmt: skip
     if options.json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -119,7 +119,7 @@ def predict(
     """
     from equivox.tasks.pick.outputs import parse_formats
     from equivox.tasks.pick.picker import PickOptions
-    from equivox.tasks.pick.predict import PredictConfig, RunChoice
+    from equivox.tasks.pick.predict import PredictConfig
     from equivox.tasks.pick.relion_job import micrographs_of, pick_as_job
 
     see, put, options = images or ImageOptions(), write or WriteOptions(), run or Run()
@@ -134,10 +134,7 @@ def predict(
         micrographs_star=None if put.in_mics is None else str(put.in_mics),
     )  # fmt: skip
     workers = options.workers if j is None else max(j, options.workers)
-    choice = RunChoice(
-        device=options.device, workers=workers, threads=options.threads, scheduler=options.scheduler,
-        resume=options.resume, overwrite=options.overwrite,
-    )  # fmt: skip
+    choice = replace(options, workers=workers).choice()
     finished = pick_as_job(
         micrographs_of(micrographs or [], put.in_mics), out, config, choice,
         job=put.in_mics is not None or put.pipeline_control is not None, control=put.pipeline_control,

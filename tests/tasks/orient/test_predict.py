@@ -94,6 +94,15 @@ def test_a_run_goes_on_where_it_was_and_gives_the_same(
     assert other.symmetry == "C2"
 
 
+def test_what_a_killed_run_was_writing_is_cleared_away(make_stack: Any, little_model: Path, tmp_path: Path) -> None:
+    made, out = make_stack(tmp_path / "in"), tmp_path / "out"
+    predict(made, little_model, out)
+    for name in (".writing-12345678-orientations.csv", "items/.writing-12345678-portion-00000000.npz"):
+        (out / name).write_bytes(b"half")
+    assert predict(made, little_model, out, RunChoice(resume=True)).exit_code == 0
+    assert not list(out.rglob(".writing-*"))
+
+
 def test_processes_give_what_one_process_gives(
     make_stack: Any, little_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,15 @@ def test_resume_keeps_what_is_done_and_repeats_what_changed(picker: Path, microg
     assert len(rows_of(out)) == sum(map(len, fourth.picks)) < sum(map(len, third.picks))
 
 
+def test_what_a_killed_run_was_writing_is_cleared_away(picker: Path, micrographs: Path, tmp_path: Path) -> None:
+    inputs, config = [str(micrographs / "mic_0.mrc")], PredictConfig(model=str(picker), page=False)
+    pick_micrographs(inputs, tmp_path / "out", config)
+    for name in (".writing-12345678-picks.csv", "items/.writing-12345678-mic_1.mrc.json"):
+        (tmp_path / "out" / name).write_text("half")
+    assert pick_micrographs(inputs, tmp_path / "out", config, RunChoice(resume=True)).outcomes[0].resumed
+    assert not list((tmp_path / "out").rglob(".writing-*"))
+
+
 def test_processes_give_the_same_as_one(picker: Path, micrographs: Path, tmp_path: Path) -> None:
     inputs, config = (
         [str(micrographs / f"mic_{index}.mrc") for index in (0, 1)],

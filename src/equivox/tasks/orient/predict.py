@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,11 +13,21 @@ from torch import Tensor
 
 import equivox
 from equivox.errors import ConfigError, OutputError
-from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
+from equivox.formats.atomic import write_json, write_text
+from equivox.formats.markers import ITEMS, digest_of
 from equivox.geometry.point_groups import canonical_name
+from equivox.run.batch import (
+    EXIT_DONE,
+    EXIT_NOTHING,
+    EXIT_SOME_FAILED,
+    RunChoice,
+    clear_the_way,
+    close_record,
+    run_items,
+)
 from equivox.run.device import DeviceChoice, choose_device
-from equivox.run.items import Interrupted, ItemResult, map_items
-from equivox.run.record import Outcome, RunRecord, file_sha256
+from equivox.run.items import ItemResult
+from equivox.run.record import RunRecord, file_sha256
 from equivox.tasks.orient.model import MOST_ANSWERS, OrientModel, load_orient_model, open_orient_model
 from equivox.tasks.orient.outputs import image_names, write_orientations, write_table
 from equivox.tasks.orient.picture import Contrast
@@ -29,9 +36,7 @@ from equivox.tasks.orient.prepare import Preparation, prepare_stack
 from equivox.tasks.orient.stacks import ParticleStack, open_stack
 from equivox.weights.folder import find_model
 
-ORIENTATIONS, PAGE, DOCUMENT, RUN_JSON, ITEMS = (
-    "orientations.csv", "orientations.html", "orientations.json", "run.json", "items",
-)  # fmt: skip
+ORIENTATIONS, PAGE, DOCUMENT = "orientations.csv", "orientations.html", "orientations.json"
 PORTION = 200
 """Particles of one item of work."""
 
@@ -70,18 +75,6 @@ class PredictConfig:
         return {**asdict(self), "passthrough": list(self.passthrough)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunChoice:
-    """How the work is run (the fields of the command line's running options that matter here)."""
-
-    device: str = "auto"
-    workers: int = 1
-    threads: int | None = None
-    scheduler: str | None = None
-    resume: bool = False
-    overwrite: bool = False
-
-
 @dataclass(frozen=True, eq=False)
 class PredictRun:
     """A finished run, one row per particle."""
@@ -105,8 +98,8 @@ class PredictRun:
     def exit_code(self) -> int:
         """0: every particle has an answer; 1: some have none; 3: none has one."""
         if bool(self.usable.all()):
-            return 0
-        return 1 if bool(self.usable.any()) else 3
+            return EXIT_DONE
+        return EXIT_SOME_FAILED if bool(self.usable.any()) else EXIT_NOTHING
 
     @property
     def table(self) -> Path:
@@ -181,8 +174,7 @@ def predict_orientations(
     model = open_orient_model(folder).with_symmetry(config.symmetry)
     preparation = open_preparation(config, model)
     stack = preparation.stack
-    _require_free(config, out, run)
-    named = {"name": folder.name, "sha256": folder.sha256, "path": str(folder.path)}
+    _clear_the_way(config, out, run)
     digest = _digest(config, folder.sha256, stack)
     starts = range(0, len(stack), PORTION)
     jobs = [
@@ -191,8 +183,8 @@ def predict_orientations(
         )
         for start in starts
     ]
-    record = RunRecord(command, {**config.as_dict(), **asdict(run)}, device=device.as_dict())
-    record.add("model", named)
+    record = RunRecord(command, {**config.as_dict(), **run.as_dict()}, device=device.as_dict())
+    record.add("model", folder.as_dict())
     record.add_input(config.particles, particles=len(stack), box_px=stack.box_px)
     for note in (*stack.warnings, *preparation.notes):
         record.add_warning(note)
@@ -204,27 +196,17 @@ def predict_orientations(
         if progress is not None:
             progress(sum(finished), len(stack))
 
-    try:
-        with record.timed("particles"):
-            results = map_items(
-                predict_portion,
-                jobs,
-                initializer=functools.partial(open_worker, config, folder.path, str(device.device), preparation.sign),
-                workers=run.workers,
-                scheduler=run.scheduler,
-                threads=run.threads,
-                resume=read_portion if run.resume else None,
-                on_done=done,
-            )
-    except Interrupted:
-        record.write(out / RUN_JSON, "interrupted")
-        raise
-    whole = _assemble(config, out, named, device, model, preparation, jobs, results)
+    results = run_items(
+        predict_portion,
+        jobs,
+        initializer=functools.partial(open_worker, config, folder.path, str(device.device), preparation.sign),
+        run=run, out=out, record=record, earlier=read_portion, on_done=done, timing="particles",
+    )  # fmt: skip
+    whole = _assemble(config, out, folder.as_dict(), device, model, preparation, jobs, results)
     for name, code, reason in whole.failures:
         record.add_failure(name, code, reason)
     _write(whole, preparation, page)
-    endings: dict[int, Outcome] = {0: "done", 1: "some_failed"}
-    record.write(out / RUN_JSON, endings.get(whole.exit_code, "nothing_done"))
+    close_record(record, out, whole.exit_code)
     return whole
 
 
@@ -246,17 +228,12 @@ def open_worker(config: PredictConfig, folder: Path, device: str, sign: int) -> 
     return model, open_preparation(replace(config, contrast=contrast), model)
 
 
-def _require_free(config: PredictConfig, out: Path, run: RunChoice) -> None:
+def _clear_the_way(config: PredictConfig, out: Path, run: RunChoice) -> None:
     """A folder for results that does not hold the input itself, nor, unless asked for, earlier results."""
     source = Path(config.particles)
     if source.resolve().parent == out.resolve():
         raise OutputError(f"{out} is the folder of {source.name}, whose copy would replace it; choose another --out.")
-    require_folder(out)
-    if run.overwrite and not run.resume:
-        shutil.rmtree(out / ITEMS, ignore_errors=True)
-        return
-    results = [out / name for name in (ORIENTATIONS, PAGE, DOCUMENT, RUN_JSON, ITEMS)]
-    require_absent(results, overwrite=run.resume)
+    clear_the_way(out, (ORIENTATIONS, PAGE, DOCUMENT), run)
 
 
 def _digest(config: PredictConfig, model_sha256: str, stack: ParticleStack) -> str:
@@ -270,7 +247,7 @@ def _digest(config: PredictConfig, model_sha256: str, stack: ParticleStack) -> s
         "config": config.as_dict(), "model": model_sha256, "version": equivox.__version__, "files": files,
         "table": file_sha256(table) if stack.particles.table is not None or table.suffix == ".star" else "",
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return digest_of(values)
 
 
 def _assemble(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,14 +11,24 @@ import numpy as np
 import torch
 
 import equivox
-from equivox.errors import ConfigError, InputError, OutputError
-from equivox.formats.atomic import atomic_path, require_absent, require_folder, write_json
+from equivox.errors import ConfigError, InputError
+from equivox.formats.atomic import atomic_path, write_json
+from equivox.formats.markers import digest_of, marker_path
 from equivox.formats.micrographs import MicrographInput, find_micrographs
 from equivox.formats.relion_job import RelionVersion
+from equivox.run.batch import (
+    InputOutcome,
+    RunChoice,
+    clear_the_way,
+    close_record,
+    errors_of,
+    exit_code_of,
+    if_still_true,
+    note_inputs,
+    run_inputs,
+)
 from equivox.run.device import DeviceChoice, choose_device
-from equivox.run.items import Interrupted, map_items
-from equivox.run.items import ItemResult as MapResult
-from equivox.run.record import Outcome, RunRecord, file_sha256
+from equivox.run.record import RunRecord, file_sha256
 from equivox.tasks.pick.calibrate import threshold_for_precision
 from equivox.tasks.pick.config import SHIPPED_MODEL
 from equivox.tasks.pick.contrast import settle_contrast
@@ -27,34 +36,18 @@ from equivox.tasks.pick.data import masks_of
 from equivox.tasks.pick.outputs import FORMATS, PICKS_CSV, write_all
 from equivox.tasks.pick.picker import PickModel, PickOptions, Picks, load_pick_model, open_pick_model
 from equivox.tasks.pick.results import (
-    ITEMS,
     LEAST_PROBABILITY,
     ItemResult,
-    digest_of,
-    marker_path,
     picture_path,
     read_result,
     stems_of,
 )
 from equivox.weights.folder import find_model
 
-PICKS_JSON, RUN_JSON, PAGE = "picks.json", "run.json", "picks.html"
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 3
+PICKS_JSON, PAGE = "picks.json", "picks.html"
 PICTURES = 6
 """Micrographs that the page shows."""
 PICTURE_SIDE_PX = 900
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunChoice:
-    """How the work is run (the fields of the command line's running options that matter here)."""
-
-    device: str = "auto"
-    workers: int = 1
-    threads: int | None = None
-    scheduler: str | None = None
-    resume: bool = False
-    overwrite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,17 +97,14 @@ class PickJob:
     digest: str
     picture: bool
 
+    @property
+    def marker(self) -> Path:
+        """Where its marker lies."""
+        return marker_path(self.out, self.stem)
 
-@dataclass(frozen=True)
-class MicrographOutcome:
-    """What became of one micrograph: its candidates, or the failure's code and sentence."""
 
-    entry: MicrographInput
-    stem: str
-    result: ItemResult | None
-    code: str = ""
-    reason: str = ""
-    resumed: bool = False
+MicrographOutcome = InputOutcome[MicrographInput, ItemResult]
+"""What became of one micrograph: its candidates, or the failure's code and sentence."""
 
 
 @dataclass(frozen=True)
@@ -139,17 +129,11 @@ class PickRun:
 
     @property
     def exit_code(self) -> int:
-        """0: every micrograph was used; 1: some were not; 2: nothing could be written; 3: nothing could be used."""
-        lost = [outcome for outcome in self.outcomes if outcome.result is None]
-        if not lost:
-            return EXIT_DONE
-        if len(lost) < len(self.outcomes):
-            return EXIT_SOME_FAILED
-        return OutputError.exit_code if any(outcome.code == OutputError.code for outcome in lost) else EXIT_NOTHING
+        """See :func:`equivox.run.batch.exit_code_of`."""
+        return exit_code_of(self.outcomes)
 
     def as_dict(self) -> dict[str, object]:
         """The document of ``--json`` (schema ``equivox.pick.run/1``): counts and quantiles, not the picks."""
-        lost = [outcome for outcome in self.outcomes if outcome.result is None]
         kept = self.picks
         probability = np.concatenate([one.probability for one in kept]) if kept else np.zeros(0)
         shares = (0.05, 0.25, 0.5, 0.75, 0.95) if len(probability) else ()
@@ -176,7 +160,7 @@ class PickRun:
             ],
             "files": [str(path) for path in self.files[:20]],
             "warnings": list(self.warnings),
-            "errors": [{"input": one.entry.name, "code": one.code, "message": one.reason} for one in lost],
+            "errors": errors_of(self.outcomes),
         }  # fmt: skip
 
 
@@ -225,14 +209,9 @@ def pick_micrographs(
     folder = find_model(config.model)
     model = open_pick_model(folder, str(device.device), grid=config.grid)
     entries = find_micrographs(inputs)
-    require_folder(out)
-    if run.overwrite and not run.resume:
-        shutil.rmtree(out / ITEMS, ignore_errors=True)
-    else:
-        require_absent([out / name for name in (PICKS_CSV, PICKS_JSON, RUN_JSON, PAGE, ITEMS)], overwrite=run.resume)
+    clear_the_way(out, (PICKS_CSV, PICKS_JSON, PAGE), run)
     masks = masks_of(config.masks, [str(entry.path) for entry in entries])
     options, notes = settle_contrast(model, config.options, entries)
-    named = {"name": folder.name, "sha256": folder.sha256, "path": str(folder.path)}
     digest = digest_of(
         {"model": folder.sha256, "version": equivox.__version__, "grid": config.grid, "options": asdict(options)}
     )
@@ -242,46 +221,24 @@ def pick_micrographs(
         for index, (entry, stem) in enumerate(zip(entries, stems_of(entries), strict=True))
     ]
     record = RunRecord(
-        command, {**asdict(config), "contrast": options.contrast, **asdict(run)}, device=device.as_dict()
+        command, {**asdict(config), "contrast": options.contrast, **run.as_dict()}, device=device.as_dict()
     )
-    record.add("model", named)
-    outcomes: dict[int, MicrographOutcome] = {}
+    record.add("model", folder.as_dict())
 
-    def done(result: MapResult[ItemResult]) -> None:
-        outcome = _outcome(jobs[result.index], result)
-        outcomes[result.index] = outcome
-        if progress is not None:
-            progress(len(outcomes), len(jobs), outcome)
-
-    def finish() -> PickRun:
-        ordered = tuple(outcomes[index] for index in sorted(outcomes))
+    def finish(outcomes: tuple[MicrographOutcome, ...]) -> PickRun:
         finished = PickRun(
-            out, named, config, model.radius_angstrom(options), model.calibration.fitted, device,
-            _threshold(config, ordered), ordered, tuple(dict.fromkeys([*notes, *_notes(ordered)])), (),
+            out, folder.as_dict(), config, model.radius_angstrom(options), model.calibration.fitted, device,
+            _threshold(config, outcomes), outcomes, tuple(dict.fromkeys([*notes, *_notes(outcomes)])), (),
         )  # fmt: skip
         return _written(finished, record)
 
     load = functools.partial(load_pick_model, folder.path, str(device.device), grid=config.grid)
     alone = run.workers == 1 and run.scheduler is None
-    try:
-        with record.timed("micrographs"):
-            map_items(
-                pick_one,
-                jobs,
-                initializer=(lambda: model) if alone else load,
-                workers=run.workers,
-                scheduler=run.scheduler,
-                threads=run.threads,
-                resume=_earlier if run.resume else None,
-                on_done=done,
-            )
-    except Interrupted:
-        finish()
-        record.write(out / RUN_JSON, "interrupted")
-        raise
-    finished = finish()
-    endings: dict[int, Outcome] = {EXIT_DONE: "done", EXIT_SOME_FAILED: "some_failed"}
-    record.write(out / RUN_JSON, endings.get(finished.exit_code, "nothing_done"))
+    finished = run_inputs(
+        pick_one, jobs, initializer=(lambda: model) if alone else load, run=run, out=out, record=record,
+        earlier=_earlier, outcome=InputOutcome, finish=finish, progress=progress, timing="micrographs",
+    )  # fmt: skip
+    close_record(record, out, finished.exit_code)
     return finished
 
 
@@ -304,20 +261,12 @@ def pick_one(model: PickModel, job: PickJob) -> ItemResult:
 
 def _earlier(job: PickJob) -> ItemResult | None:
     """An earlier whole result of the same file under the same model and options."""
-    found = None if job.entry.problem else read_result(job.out, job.stem)
-    same = found is not None and found.digest == job.digest and found.picks.name == job.entry.name
-    if not same or found is None or found.input_sha256 != file_sha256(job.entry.path):
+    found = if_still_true(read_result(job.out, job.stem), job)
+    if found is None or found.picks.name != job.entry.name:
         return None
     if job.picture and not picture_path(job.out, job.stem).exists():
         return None
     return found
-
-
-def _outcome(job: PickJob, result: MapResult[ItemResult]) -> MicrographOutcome:
-    if result.failure is not None:
-        marker_path(job.out, job.stem).unlink(missing_ok=True)  # of an earlier run: no longer true
-        return MicrographOutcome(job.entry, job.stem, None, code=result.failure.code, reason=result.failure.reason)
-    return MicrographOutcome(job.entry, job.stem, result.value, resumed=result.resumed)
 
 
 def _threshold(config: PredictConfig, outcomes: Sequence[MicrographOutcome]) -> float:
@@ -356,11 +305,7 @@ def _written(finished: PickRun, record: RunRecord) -> PickRun:
             files = [*files, write_page(finished, finished.out / PAGE)]
     finished = replace(finished, files=tuple(files), warnings=(*finished.warnings, *notes))
     write_json(finished.out / PICKS_JSON, finished.as_dict())
-    for outcome in finished.outcomes:
-        sha256 = None if outcome.result is None else outcome.result.input_sha256
-        record.add_input(outcome.entry.path, sha256=sha256, resumed=outcome.resumed)
-        if outcome.result is None:
-            record.add_failure(outcome.entry.name, outcome.code, outcome.reason)
+    note_inputs(record, finished.outcomes)
     for text in finished.warnings:
         record.add_warning(text)
     return finished

@@ -11,6 +11,7 @@ from equivox.formats.atomic import write_text
 from equivox.report.micrograph_picture import marked_picture, read_grey_picture
 from equivox.report.page import Chart, EvaluationPage, Table, TableRow, as_data_uri, render_evaluation_page
 from equivox.report.pick_charts import orientation_chart, score_chart
+from equivox.run.batch import lost_of
 from equivox.tasks.pick.picker import Picks
 from equivox.tasks.pick.results import picture_path
 
@@ -76,13 +77,13 @@ def _pictures(run: PickRun) -> list[Chart]:
     """Micrographs whose small picture was kept."""
     charts = []
     for outcome in run.outcomes:
-        if outcome.result is None or not picture_path(run.out, outcome.stem).exists():
+        if outcome.result is None or not picture_path(run.out, outcome.result.stem).exists():
             continue
         picks = outcome.result.picks.above(run.threshold)
         rows, columns = picks.file_size_px
         places = [((x + 0.5) / columns, (y + 0.5) / rows) for x, y in zip(picks.x_px, picks.y_px, strict=True)]
         drawn = marked_picture(
-            read_grey_picture(picture_path(run.out, outcome.stem)),
+            read_grey_picture(picture_path(run.out, outcome.result.stem)),
             width_angstrom=columns * picks.pixel_size_angstrom,
             groups=[("picks", PICK_COLOR, places)],
             radius_angstrom=run.radius_angstrom,
@@ -112,7 +113,7 @@ def _table(run: PickRun, kept: list[Picks]) -> Table:
 
 
 def _failures(run: PickRun) -> tuple[Table, ...]:
-    lost = [outcome for outcome in run.outcomes if outcome.result is None]
+    lost = lost_of(run.outcomes)
     if not lost:
         return ()
     rows = tuple(TableRow((one.entry.name, one.reason), "bad") for one in lost[:MOST_ROWS])

@@ -8,15 +8,8 @@ from pathlib import Path
 from equivox.errors import InputError
 from equivox.formats.relion_job import write_exit_files
 from equivox.formats.star import read_star
-from equivox.tasks.pick.predict import (
-    EXIT_DONE,
-    EXIT_SOME_FAILED,
-    PickRun,
-    PredictConfig,
-    Progress,
-    RunChoice,
-    pick_micrographs,
-)
+from equivox.run.batch import EXIT_DONE, EXIT_SOME_FAILED, RunChoice
+from equivox.tasks.pick.predict import PickRun, PredictConfig, Progress, pick_micrographs
 
 
 def micrographs_of(given: Sequence[str], star: Path | None) -> list[str]:

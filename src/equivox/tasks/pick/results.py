@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from equivox.formats.atomic import write_json
+from equivox.formats.markers import ITEMS, marker_path, read_marker
 from equivox.formats.micrographs import MicrographInput
 from equivox.tasks.pick.picker import Picks
 
 SCHEMA = "equivox.pick.item/1"
-ITEMS = "items"
 COLUMNS = ("x_px", "y_px", "log_odds", "rot_deg", "tilt_deg", "psi_deg", "pose_confidence")
 DIGITS = {"x_px": 3, "y_px": 3, "log_odds": 4, "rot_deg": 3, "tilt_deg": 3, "psi_deg": 3, "pose_confidence": 4}
 LEAST_PROBABILITY = 0.02
@@ -57,11 +55,6 @@ class ItemResult:
         write_json(marker_path(out, self.stem), document)
 
 
-def marker_path(out: Path, stem: str) -> Path:
-    """Where the marker of a micrograph lies."""
-    return out / ITEMS / f"{stem}.json"
-
-
 def picture_path(out: Path, stem: str) -> Path:
     """Where the small picture of a micrograph lies, for the page."""
     return out / ITEMS / f"{stem}.webp"
@@ -69,28 +62,26 @@ def picture_path(out: Path, stem: str) -> Path:
 
 def read_result(out: Path, stem: str) -> ItemResult | None:
     """The marker of a micrograph, or None if it is missing or cannot be read as one."""
-    try:
-        found = json.loads(marker_path(out, stem).read_text(encoding="utf-8"))
-        if found["schema"] != SCHEMA:
-            return None
-        count = len(found["x_px"])
-        columns = {
-            name: np.full(count, np.nan) if found[name] is None else np.array(found[name], dtype=np.float64)
-            for name in COLUMNS
-        }
-        if any(len(values) != count for values in columns.values()):
-            return None
-        picks = Picks(
-            name=str(found["name"]),
-            file_size_px=(int(found["file_size_px"][0]), int(found["file_size_px"][1])),
-            pixel_size_angstrom=float(found["pixel_size_angstrom"]),
-            contrast=str(found["contrast"]),
-            warnings=tuple(str(text) for text in found["warnings"]),
-            **columns,
-        )
-        return ItemResult(str(found["stem"]), picks, str(found["input_sha256"]), str(found["digest"]))
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    return read_marker(marker_path(out, stem), SCHEMA, _as_result)
+
+
+def _as_result(found: Any) -> ItemResult | None:
+    count = len(found["x_px"])
+    columns = {
+        name: np.full(count, np.nan) if found[name] is None else np.array(found[name], dtype=np.float64)
+        for name in COLUMNS
+    }
+    if any(len(values) != count for values in columns.values()):
         return None
+    picks = Picks(
+        name=str(found["name"]),
+        file_size_px=(int(found["file_size_px"][0]), int(found["file_size_px"][1])),
+        pixel_size_angstrom=float(found["pixel_size_angstrom"]),
+        contrast=str(found["contrast"]),
+        warnings=tuple(str(text) for text in found["warnings"]),
+        **columns,
+    )
+    return ItemResult(str(found["stem"]), picks, str(found["input_sha256"]), str(found["digest"]))
 
 
 def stems_of(entries: Sequence[MicrographInput]) -> list[str]:
@@ -103,8 +94,3 @@ def stems_of(entries: Sequence[MicrographInput]) -> list[str]:
         seen[stem] = count + 1
         stems.append(f"{stem}__{count}" if count else stem)
     return stems
-
-
-def digest_of(values: Mapping[str, object]) -> str:
-    """Digest of everything that decides a result."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
