@@ -16,6 +16,7 @@ from equivox.cli.options import RUNNING
 
 if TYPE_CHECKING:
     from equivox.tasks.encode.train import Trained, TrainRun
+    from equivox.tasks.encode.train_config import FinetuneConfig
 
 LEARNING = Group("Learning", sort_key=6)
 DATA = Group("Data", sort_key=5)
@@ -209,6 +210,7 @@ def finetune(
     out: Path,
     model: str,
     target: list[Literal["age", "sex", "diagnosis"]] | None = None,
+    fold: str | None = None,
     options: FinetuneOptions | None = None,
     run: TrainOptions | None = None,
 ) -> int:
@@ -223,6 +225,8 @@ def finetune(
 
     equivox encode finetune bids --model new:brain_cnn --orientation uniform --out cnn-ages --seed 1 --json
 
+    equivox encode finetune subjects.csv --images t1 --model brain-encoder-t1 --fold fold0 --out ages-by-fold
+
     Parameters
     ----------
     inputs
@@ -233,6 +237,10 @@ def finetune(
         Name or folder of an encoder, or new:ARCHITECTURE for an untrained one.
     target
         What to read; may be given several times. [age]
+    fold
+        Train once per fold and test on the persons left out, upright and turned: a column of the table (fold0), or a
+        number of folds to draw by person (5). With :LABEL (fold0:2) one fold alone, for a cluster; the same command
+        without it and with --resume gathers them. Writes fold-LABEL/, predictions.csv and crossvalidation.json.
     options
         What replaces the defaults.
     run
@@ -243,12 +251,40 @@ def finetune(
     given = given_values(options or FinetuneOptions())
     config = FinetuneConfig().with_values(targets=tuple(target or ("age",)), **given)
     speak = run or TrainOptions()
+    if fold is not None:
+        return _finetune_folds(inputs, out, model, config, fold, speak)
     from equivox.tasks.encode.finetune import finetune_encoder
 
     trained = finetune_encoder(
         inputs, model, config, _run(out, speak), command=sys.argv, progress=_progress(speak, config.epochs)
     )
     _close(trained, out, speak, "equivox.encode-finetune/1")
+    return 0
+
+
+def _finetune_folds(
+    inputs: list[str], out: Path, model: str, config: FinetuneConfig, fold: str, speak: TrainOptions
+) -> int:
+    """Once per fold, and the numbers over all."""
+    from equivox.tasks.encode.finetune_folds import finetune_folds
+    from equivox.tasks.encode.fold_choice import FoldChoice
+
+    def on_fold(label: str, counts: Mapping[str, int]) -> Callable[[int, Mapping[str, float]], None] | None:
+        if not speak.quiet:
+            print(
+                f"fold {label}: {', '.join(f'{n} {name}' for name, n in counts.items())}", file=sys.stderr, flush=True
+            )
+        return _progress(speak, config.epochs)
+
+    finished = finetune_folds(
+        inputs, model, config, _run(out, speak), FoldChoice.parse(fold), command=sys.argv, on_fold=on_fold
+    )
+    if speak.json:
+        print(json_format.dumps(finished.as_dict(), indent=2))
+    if not speak.quiet:
+        lines = [f"note: {text}" for text in finished.warnings]
+        lines.append(f"{len(finished.rows)} scans held out; {finished.told}")
+        print("\n".join([*lines, *(line.text for line in finished.lines)]), file=sys.stderr)
     return 0
 
 

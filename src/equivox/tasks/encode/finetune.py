@@ -21,7 +21,7 @@ from equivox.tasks.encode.photometric import DegradationRange
 from equivox.tasks.encode.train import MODEL, Progress, Session, Trained, TrainRun
 from equivox.tasks.encode.train_config import FinetuneConfig
 from equivox.tasks.encode.train_course import FinetuneCourse
-from equivox.tasks.encode.train_data import find_parts, fit_scale, target_rows
+from equivox.tasks.encode.train_data import Parts, find_parts, fit_scale, target_rows
 from equivox.tasks.encode.train_networks import PredictionNetwork, seeded_encoder
 from equivox.tasks.encode.train_result import write_finetuned
 from equivox.tasks.encode.train_samples import BrainSamples, Drawing, ScanSet, ScanStore
@@ -60,12 +60,30 @@ def finetune_encoder(
     EquivoxError
         If the data or the settings cannot be used, results are in the way, or an extra is missing.
     """
-    encoder, fields = _encoder(model, network or {}, config, run.seed)
     parts = find_parts(
         inputs, images=run.images, layout=run.layout, share_validation=config.share_validation, seed=run.seed
     )
+    return finetune_parts(parts, model, config, run, network=network, command=command, progress=progress)
+
+
+def finetune_parts(
+    parts: Parts,
+    model: str,
+    config: FinetuneConfig,
+    run: TrainRun,
+    *,
+    network: Mapping[str, Any] | None = None,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+    told: Mapping[str, Any] | None = None,
+) -> Trained:
+    """As :func:`finetune_encoder`, with scans for training and validation that were chosen before.
+
+    ``told`` is further plain values that a resumed run must agree with, as the fold that was left out.
+    """
+    encoder, fields = _encoder(model, network or {}, config, run.seed)
     scale, weights = fit_scale(parts.training, config.targets)
-    known = _require_known(parts.training, config.targets), _require_known(parts.validation, config.targets)
+    known = require_known(parts.training, config.targets), require_known(parts.validation, config.targets)
     parts = type(parts)(known[0], known[1], parts.notes)
     joined = PredictionNetwork(
         encoder, scale.outputs(config.targets), hidden=config.hidden, dropout=config.dropout, seed=run.seed
@@ -86,7 +104,7 @@ def finetune_encoder(
         )
         for number, part in enumerate((parts.training, parts.validation))
     )  # fmt: skip
-    settings = {**config.as_dict(), "encoder": dict(fields), "model": model}
+    settings = {**config.as_dict(), "encoder": dict(fields), "model": model, **(told or {})}
     session = Session(run, settings, parts, command, validate_every=config.validate_every)
     fitted = session.fit(course, samples, progress)
     written = write_finetuned(
@@ -94,7 +112,7 @@ def finetune_encoder(
         counts=session.counts, seed=run.seed, data=session.data,
     )  # fmt: skip
     rows = predict_targets(written, samples[1], parts.validation)
-    write_text(run.out / PREDICTIONS, _as_csv(rows))
+    write_text(run.out / PREDICTIONS, rows_as_csv(rows))
     return session.close(written, fitted, course)
 
 
@@ -142,7 +160,7 @@ def _encoder(
     return folder.networks()[ENCODER].requires_grad_(True), fields
 
 
-def _as_csv(rows: Sequence[Mapping[str, object]]) -> str:
+def rows_as_csv(rows: Sequence[Mapping[str, object]]) -> str:
     """A header and one line per row."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
@@ -151,7 +169,7 @@ def _as_csv(rows: Sequence[Mapping[str, object]]) -> str:
     return stream.getvalue()
 
 
-def _require_known(scans: ScanSet, targets: tuple[str, ...]) -> ScanSet:
+def require_known(scans: ScanSet, targets: tuple[str, ...]) -> ScanSet:
     """The scans of which some target is known."""
     known = tuple(
         one

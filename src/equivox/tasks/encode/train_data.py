@@ -55,6 +55,24 @@ def find_parts(
     InputError
         If fewer than two persons are left, or a person is in both parts.
     """
+    subjects, notes = find_subjects(inputs, images=images, layout=layout)
+    splits = [one.values.get("split", "").strip().lower() for one in subjects]
+    if any(splits):
+        training = [one for one, split in zip(subjects, splits, strict=True) if split in TRAINING]
+        validation = [one for one, split in zip(subjects, splits, strict=True) if split in VALIDATION]
+        rest = len(subjects) - len(training) - len(validation)
+        if rest:
+            notes.append(f"{rest} scans of other splits take no part.")
+    else:
+        training, validation = draw_validation(subjects, share_validation, seed)
+        notes.append(f"{len(validation)} of {len(subjects)} scans, drawn by person, are kept for validation.")
+    return checked_parts(training, validation, notes)
+
+
+def find_subjects(
+    inputs: Sequence[str | Path], *, images: Path | str | None = None, layout: str = "auto"
+) -> tuple[list[Subject], list[str]]:
+    """Every scan of a data set that can be opened, and sentences about those that cannot."""
     found = find_inputs(inputs, images=images, layout=layout)
     notes = list(found.notes)
     subjects: list[Subject] = []
@@ -70,16 +88,17 @@ def find_parts(
         notes.append(
             f"{len(found.skipped)} rows are left out, for example {found.skipped[0][0]}: {found.skipped[0][1]}"
         )
-    splits = [one.values.get("split", "").strip().lower() for one in subjects]
-    if any(splits):
-        training = [one for one, split in zip(subjects, splits, strict=True) if split in TRAINING]
-        validation = [one for one, split in zip(subjects, splits, strict=True) if split in VALIDATION]
-        rest = len(subjects) - len(training) - len(validation)
-        if rest:
-            notes.append(f"{rest} scans of other splits take no part.")
-    else:
-        training, validation = _drawn(subjects, share_validation, seed)
-        notes.append(f"{len(validation)} of {len(subjects)} scans, drawn by person, are kept for validation.")
+    return subjects, notes
+
+
+def checked_parts(training: Sequence[Subject], validation: Sequence[Subject], notes: Sequence[str]) -> Parts:
+    """Two parts without a person in common.
+
+    Raises
+    ------
+    InputError
+        If one is empty, or a person is in both.
+    """
     for name, part in (("training", training), ("validation", validation)):
         if not part:
             raise InputError(f"there are no scans for {name}; look at the column split, or give more scans.")
@@ -89,7 +108,7 @@ def find_parts(
     return Parts(ScanSet(tuple(training)), ScanSet(tuple(validation)), tuple(notes))
 
 
-def _drawn(subjects: Sequence[Subject], share: float, seed: int) -> tuple[list[Subject], list[Subject]]:
+def draw_validation(subjects: Sequence[Subject], share: float, seed: int) -> tuple[list[Subject], list[Subject]]:
     """Persons (or families) for validation by the seed, at least one."""
     groups = sorted({one.group or one.id for one in subjects})
     if len(groups) < 2:
