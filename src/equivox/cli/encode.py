@@ -86,7 +86,7 @@ def embed(
     run
         How the work is run.
     """
-    from equivox.tasks.encode.config import EmbedConfig, RunChoice
+    from equivox.tasks.encode.config import EmbedConfig
     from equivox.tasks.encode.embed import embed_scans
 
     options = run or Run()
@@ -94,12 +94,8 @@ def embed(
         model=model, mask=mask, brain_extracted=brain_extracted, format=format, verify=verify,
         verify_turns=verify_turns, layout=layout, images=None if images is None else str(images), seed=seed,
     )  # fmt: skip
-    choice = RunChoice(
-        device=options.device, workers=options.workers, threads=options.threads, scheduler=options.scheduler,
-        resume=options.resume, overwrite=options.overwrite,
-    )  # fmt: skip
     finished = embed_scans(
-        inputs, out, config, choice, command=sys.argv, progress=None if options.quiet else print_outcome
+        inputs, out, config, options.choice(), command=sys.argv, progress=None if options.quiet else print_outcome
     )
     if options.json:
         print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
@@ -183,7 +179,7 @@ def align(
 def print_outcome(done: int, total: int, outcome: EmbedOutcome) -> None:
     """One line on stderr per finished input."""
     state = "kept" if outcome.resumed else outcome.row.status
-    line = f"[{done}/{total}] {outcome.entry.scan.path.name}  {state}"
+    line = f"[{done}/{total}] {outcome.entry.path.name}  {state}"
     if outcome.result is not None:
         line += f"  confidence {outcome.result.embedding.confidence:.2f}  {outcome.result.seconds:.1f} s"
     print(line, file=sys.stderr, flush=True)
@@ -214,7 +210,7 @@ def print_closing(finished: EmbedRun) -> None:
     if lost:
         lines.append(f"failed: {len(lost)} of {len(finished.outcomes)}")
         for outcome in lost[:20]:
-            name = "" if outcome.entry.scan.path.name in outcome.reason else f"{outcome.entry.scan.name}: "
+            name = "" if outcome.entry.path.name in outcome.reason else f"{outcome.entry.name}: "
             lines.append(f"  {name}{outcome.reason}")
     lines.append(f"embeddings: {finished.table}")
     print("\n".join(lines), file=sys.stderr)

@@ -165,7 +165,7 @@ def robustness(
     run
         How the work is run.
     """
-    from equivox.tasks.encode.config import DEFAULT_MODEL, RunChoice
+    from equivox.tasks.encode.config import DEFAULT_MODEL
     from equivox.tasks.encode.robustness import PAGE, RobustnessConfig, measure_robustness
     from equivox.tasks.encode.robustness_page import robustness_lines
 
@@ -175,12 +175,8 @@ def robustness(
         axes=axes, random_turns=random_turns, folds=folds, given_folds=given_folds, seed=seed, mask=mask,
         brain_extracted=brain_extracted, images=None if images is None else str(images), layout=layout,
     )  # fmt: skip
-    choice = RunChoice(
-        device=options.device, workers=options.workers, threads=options.threads, scheduler=options.scheduler,
-        resume=options.resume, overwrite=options.overwrite,
-    )  # fmt: skip
     report = measure_robustness(
-        subjects, out, config, choice, command=sys.argv, progress=None if options.quiet else _print_scan
+        subjects, out, config, options.choice(), command=sys.argv, progress=None if options.quiet else _print_scan
     )
     if options.json:
         print(json_format.dumps(report.as_dict(), indent=2, ensure_ascii=False))

@@ -13,7 +13,7 @@ from equivox.cli.options import Output, Run
 from equivox.cli.pose_transform import register as register_transforms
 
 if TYPE_CHECKING:
-    from equivox.tasks.pose.predict import InputOutcome, PredictRun
+    from equivox.tasks.pose.predict import PoseOutcome, PredictRun
 
 DEFAULT_MODEL = "fetal-head-epi"
 """As in ``tasks/pose/config.py``, which imports no torch itself but lies in a room whose neighbours do."""
@@ -99,7 +99,7 @@ def predict(
         How the work is run.
     """
     from equivox.tasks.pose.config import PredictConfig
-    from equivox.tasks.pose.predict import RunChoice, predict_poses
+    from equivox.tasks.pose.predict import predict_poses
 
     options = run or Run()
     config = PredictConfig(
@@ -107,12 +107,8 @@ def predict(
         direction=direction, published=published, write_mask=write_mask, write_aligned=write_aligned, smooth=smooth,
         smooth_frames=smooth_frames, motion_reference=motion_reference, report=report, viewer=viewer,
     )  # fmt: skip
-    choice = RunChoice(
-        device=options.device, workers=options.workers, threads=options.threads, scheduler=options.scheduler,
-        resume=options.resume, overwrite=options.overwrite,
-    )  # fmt: skip
     finished = predict_poses(
-        inputs, out, config, choice, command=sys.argv, progress=None if options.quiet else print_outcome
+        inputs, out, config, options.choice(), command=sys.argv, progress=None if options.quiet else print_outcome
     )
     if options.json:
         print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
@@ -209,13 +205,13 @@ def evaluate(
     return 0
 
 
-def print_outcome(done: int, total: int, outcome: InputOutcome) -> None:
+def print_outcome(done: int, total: int, outcome: PoseOutcome) -> None:
     """One line on stderr per finished input."""
     rows = outcome.rows()
     first = next((row for row in rows if row.world_from_head is not None), rows[0])
     counter = f"[{done}/{total}]"
     state = "kept" if outcome.resumed else first.status
-    line = f"{counter} {outcome.scan.path.name}  {state}"
+    line = f"{counter} {outcome.entry.path.name}  {state}"
     if first.world_from_head is not None:
         x, y, z = first.world_from_head.translation_mm.tolist()
         line += f"  confidence {first.confidence:.2f}  centre ({x:.1f}, {y:.1f}, {z:.1f}) mm"

@@ -13,7 +13,8 @@ import torch
 from equivox.cli.main import main
 from equivox.errors import ConfigError, InputError, ModelFolderError, OutputError
 from equivox.geometry.rotations import rotation_about
-from equivox.tasks.encode.config import EmbedConfig, RunChoice
+from equivox.run.batch import RunChoice
+from equivox.tasks.encode.config import EmbedConfig
 from equivox.tasks.encode.embed import embed_scans
 from equivox.tasks.encode.model import load_encode_model
 from equivox.tasks.encode.results import columns_of, read_embeddings
@@ -189,6 +190,15 @@ def test_resume_repeats_only_what_is_missing_or_changed(
         [folder], out, EmbedConfig(model=str(tiny_encoder), brain_extracted=True), RunChoice(resume=True)
     )
     assert not any(outcome.resumed for outcome in other.outcomes)
+
+
+def test_what_a_killed_run_was_writing_is_cleared_away(folder: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    out, config = tmp_path / "out", EmbedConfig(model=str(tiny_encoder), brain_extracted=True)
+    embed_scans([folder / "sub-0_T1w.nii.gz"], out, config)
+    for name in (".writing-12345678-embeddings.csv", "items/.writing-12345678-sub-1_T1w.json"):
+        (out / name).write_text("half")
+    assert embed_scans([folder / "sub-0_T1w.nii.gz"], out, config, RunChoice(resume=True)).outcomes[0].resumed
+    assert not list(out.rglob(".writing-*"))
 
 
 def test_two_workers_give_the_same_file(folder: Path, tiny_encoder: Path, tmp_path: Path) -> None:

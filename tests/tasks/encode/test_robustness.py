@@ -11,7 +11,7 @@ import torch
 
 from equivox.cli.main import main
 from equivox.formats.subjects import Subject
-from equivox.tasks.encode.config import RunChoice
+from equivox.run.batch import RunChoice
 from equivox.tasks.encode.robustness import (
     ANGLES_DEG,
     RobustnessConfig,

@@ -120,7 +120,7 @@ def test_an_interrupted_client_goes_on_where_it_stopped(
     assert 12 <= len(before) < 30
     run = predict(quick_model, scans, tmp_path / "out", scheduler=cluster.address, resume=True)
     after = written(tmp_path / "out")
-    kept = [outcome.scan.stem for outcome in run.outcomes if outcome.resumed]
+    kept = [outcome.entry.stem for outcome in run.outcomes if outcome.resumed]
     assert len(kept) >= 12
     assert all(after[f"{stem}.json"] == before[f"{stem}.json"] for stem in kept)
     assert sum(not outcome.resumed for outcome in run.outcomes) <= 18

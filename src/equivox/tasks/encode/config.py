@@ -46,19 +46,3 @@ class EmbedConfig:
         """What changes the numbers of one scan, for ``--resume``."""
         names = ("mask", "brain_extracted", "verify", "verify_turns", "seed")
         return {name: value for name, value in asdict(self).items() if name in names}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunChoice:
-    """How the work is run (the fields of the command line's running options that matter here)."""
-
-    device: str = "auto"
-    workers: int = 1
-    threads: int | None = None
-    scheduler: str | None = None
-    resume: bool = False
-    overwrite: bool = False
-
-    def as_dict(self) -> dict[str, object]:
-        """For the run record."""
-        return asdict(self)

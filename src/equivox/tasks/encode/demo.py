@@ -16,9 +16,10 @@ from equivox.formats.nifti import open_scan, without_ending, write_volume
 from equivox.geometry.rotations import geodesic_angle, rotation_from_vector
 from equivox.geometry.space import Volume, grid_points_mm, sample_at
 from equivox.geometry.splines import CubicSampler
+from equivox.run.batch import RunChoice
 from equivox.samples import ixi_brains_folder, mni152_template
 from equivox.tasks.encode.align import AlignConfig, Alignment, align_scans
-from equivox.tasks.encode.config import EmbedConfig, RunChoice
+from equivox.tasks.encode.config import EmbedConfig
 from equivox.tasks.encode.data import open_brain
 from equivox.tasks.encode.embed import EmbedRun, Progress, embed_scans
 

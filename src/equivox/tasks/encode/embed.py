@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import functools
 import io
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,30 +14,37 @@ from pathlib import Path
 import torch
 
 import equivox
-from equivox.errors import ConfigError, EquivoxError, InputError, OutputError
-from equivox.formats.atomic import require_absent, require_folder, write_text
+from equivox.errors import ConfigError, EquivoxError, InputError
+from equivox.formats.atomic import write_text
+from equivox.formats.markers import digest_of, marker_path
+from equivox.run.batch import (
+    InputOutcome,
+    RunChoice,
+    clear_the_way,
+    close_record,
+    errors_of,
+    exit_code_of,
+    if_still_true,
+    note_inputs,
+    run_inputs,
+)
 from equivox.run.device import DeviceChoice, choose_device
-from equivox.run.items import Interrupted, ItemResult, map_items
-from equivox.run.record import Outcome, RunRecord, file_sha256
-from equivox.tasks.encode.config import EmbedConfig, RunChoice
+from equivox.run.record import RunRecord, file_sha256
+from equivox.tasks.encode.config import EmbedConfig
 from equivox.tasks.encode.data import open_brain
 from equivox.tasks.encode.inputs import EncodeInput, find_inputs, mask_of
 from equivox.tasks.encode.model import EncodeModel, load_encode_model, require_encoder
 from equivox.tasks.encode.results import (
-    ITEMS,
     EmbeddingRow,
     InputResult,
-    digest_of,
-    marker_path,
-    whole_result,
+    read_result,
     write_embeddings_csv,
     write_embeddings_npz,
 )
 from equivox.tasks.encode.verify import Verified, verify_scan
 from equivox.weights.folder import find_model
 
-EMBEDDINGS, VERIFY_CSV, RUN_JSON = "embeddings", "verify.csv", "run.json"
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 3
+EMBEDDINGS, VERIFY_CSV = "embeddings", "verify.csv"
 
 
 @dataclass(frozen=True)
@@ -50,21 +56,19 @@ class EmbedJob:
     config: EmbedConfig
     digest: str
 
+    @property
+    def marker(self) -> Path:
+        """Where its marker lies."""
+        return marker_path(self.out, self.entry.scan.stem)
 
-@dataclass(frozen=True)
-class EmbedOutcome:
-    """What became of one input: its result, or the failure's code and sentence."""
 
-    entry: EncodeInput
-    result: InputResult | None
-    code: str = ""
-    reason: str = ""
-    resumed: bool = False
+class EmbedOutcome(InputOutcome[EncodeInput, InputResult]):
+    """What became of one input."""
 
     @property
     def row(self) -> EmbeddingRow:
         """Its line of the table."""
-        return EmbeddingRow(self.entry.scan.name, self.result, self.reason)
+        return EmbeddingRow(self.entry.name, self.result, self.reason)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class EmbedRun:
     def warnings(self) -> tuple[str, ...]:
         """Sentences about the scans, each with its scan's name."""
         return tuple(
-            text if outcome.entry.scan.path.name in text else f"{outcome.entry.scan.name}: {text}"
+            text if outcome.entry.path.name in text else f"{outcome.entry.name}: {text}"
             for outcome in self.outcomes
             if outcome.result is not None
             for text in outcome.result.embedding.warnings
@@ -98,20 +102,15 @@ class EmbedRun:
     def verified(self) -> list[tuple[str, Verified]]:
         """Measurements of ``--verify`` by input."""
         return [
-            (outcome.entry.scan.name, outcome.result.verified)
+            (outcome.entry.name, outcome.result.verified)
             for outcome in self.outcomes
             if outcome.result is not None and outcome.result.verified is not None
         ]
 
     @property
     def exit_code(self) -> int:
-        """0: every input was encoded; 1: some were not; 2: nothing could be written; 3: nothing could be used."""
-        lost = [outcome for outcome in self.outcomes if outcome.result is None]
-        if not lost:
-            return EXIT_DONE
-        if len(lost) < len(self.outcomes):
-            return EXIT_SOME_FAILED
-        return OutputError.exit_code if any(outcome.code == OutputError.code for outcome in lost) else EXIT_NOTHING
+        """See :func:`equivox.run.batch.exit_code_of`."""
+        return exit_code_of(self.outcomes)
 
     def as_dict(self) -> dict[str, object]:
         """The document of ``--json`` (schema ``equivox.encode.run/1``); the numbers are in the table."""
@@ -124,7 +123,7 @@ class EmbedRun:
             "model": self.model,
             "results": [
                 {
-                    "input": one.entry.scan.name,
+                    "input": one.entry.name,
                     "status": one.row.status,
                     "reason": one.row.reason or ("" if one.result is None else one.result.reason),
                     "confidence": None if one.result is None else round(one.result.embedding.confidence, 6),
@@ -137,11 +136,7 @@ class EmbedRun:
             ],
             "skipped": [{"who": who, "why": why} for who, why in self.skipped],
             "warnings": [*self.notes, *self.warnings],
-            "errors": [
-                {"input": one.entry.scan.name, "code": one.code, "message": one.reason}
-                for one in self.outcomes
-                if one.result is None
-            ],
+            "errors": errors_of(self.outcomes),
         }
 
 
@@ -197,50 +192,24 @@ def embed_scans(
             f"--mask {config.mask} is one file and there are {len(found.entries)} inputs; give a folder with a mask "
             f"per scan."
         )
-    require_folder(out)
-    if run.overwrite and not run.resume:
-        shutil.rmtree(out / ITEMS, ignore_errors=True)
-    else:
-        names = (f"{EMBEDDINGS}.csv", f"{EMBEDDINGS}.npz", VERIFY_CSV, RUN_JSON, ITEMS)
-        require_absent([out / name for name in names], overwrite=run.resume)
-    named = {"name": folder.name, "sha256": folder.sha256, "path": str(folder.path)}
+    clear_the_way(out, (f"{EMBEDDINGS}.csv", f"{EMBEDDINGS}.npz", VERIFY_CSV), run)
     decides = {**config.decides(), "model": folder.sha256, "version": equivox.__version__}
     jobs = [EmbedJob(entry, out, config, _digest(entry, config, decides)) for entry in found.entries]
     record = RunRecord(command, {**config.as_dict(), **run.as_dict()}, seed=config.seed, device=device.as_dict())
-    record.add("model", named)
-    outcomes: dict[int, EmbedOutcome] = {}
+    record.add("model", folder.as_dict())
 
-    def done(result: ItemResult[InputResult]) -> None:
-        outcome = _outcome(jobs[result.index], result)
-        outcomes[result.index] = outcome
-        if progress is not None:
-            progress(len(outcomes), len(jobs), outcome)
-
-    def finish() -> EmbedRun:
-        ordered = tuple(outcomes[index] for index in sorted(outcomes))
-        finished = EmbedRun(out, config, named, device, ordered, found.notes, found.skipped)
+    def finish(outcomes: tuple[EmbedOutcome, ...]) -> EmbedRun:
+        finished = EmbedRun(out, config, folder.as_dict(), device, outcomes, found.notes, found.skipped)
         _write(finished, record)
         return finished
 
-    try:
-        with record.timed("inputs"):
-            map_items(
-                embed_input,
-                jobs,
-                initializer=functools.partial(load_encode_model, folder.path, str(device.device)),
-                workers=run.workers,
-                scheduler=run.scheduler,
-                threads=run.threads,
-                resume=_earlier if run.resume else None,
-                on_done=done,
-            )
-    except Interrupted:
-        finish()
-        record.write(out / RUN_JSON, "interrupted")
-        raise
-    finished = finish()
-    endings: dict[int, Outcome] = {EXIT_DONE: "done", EXIT_SOME_FAILED: "some_failed"}
-    record.write(out / RUN_JSON, endings.get(finished.exit_code, "nothing_done"))
+    finished = run_inputs(
+        embed_input,
+        jobs,
+        initializer=functools.partial(load_encode_model, folder.path, str(device.device)),
+        run=run, out=out, record=record, earlier=_earlier, outcome=EmbedOutcome, finish=finish, progress=progress,
+    )  # fmt: skip
+    close_record(record, out, finished.exit_code)
     return finished
 
 
@@ -287,20 +256,12 @@ def _digest(entry: EncodeInput, config: EmbedConfig, decides: dict[str, object])
     with suppress(EquivoxError, OSError):
         path = mask_of(entry, config.mask)
         mask = None if path is None else file_sha256(path)
-    return digest_of({**decides, "input": entry.scan.name, "mask": mask})
+    return digest_of({**decides, "input": entry.name, "mask": mask})
 
 
 def _earlier(job: EmbedJob) -> InputResult | None:
     """An earlier whole result of the same scan under the same options and model."""
-    scan = job.entry.scan
-    return None if scan.problem else whole_result(job.out, scan.stem, scan.path, job.digest)
-
-
-def _outcome(job: EmbedJob, result: ItemResult[InputResult]) -> EmbedOutcome:
-    if result.failure is not None:
-        marker_path(job.out, job.entry.scan.stem).unlink(missing_ok=True)  # of an earlier run: no longer true
-        return EmbedOutcome(job.entry, None, code=result.failure.code, reason=result.failure.reason)
-    return EmbedOutcome(job.entry, result.value, resumed=result.resumed)
+    return if_still_true(read_result(job.out, job.entry.scan.stem), job)
 
 
 def _write(run: EmbedRun, record: RunRecord) -> None:
@@ -309,20 +270,21 @@ def _write(run: EmbedRun, record: RunRecord) -> None:
     (write_embeddings_npz if run.config.format == "npz" else write_embeddings_csv)(run.table, rows, sizes)
     if run.config.verify:
         write_text(run.out / VERIFY_CSV, verify_table(run.verified))
+    note_inputs(record, run.outcomes, _facts)
     for outcome in run.outcomes:
-        result = outcome.result
-        facts: dict[str, object] = {"resumed": outcome.resumed, "stem": outcome.entry.scan.stem}
-        if result is not None:
-            facts |= {"seconds": round(result.seconds, 3), "loading_s": round(result.loading_s, 3)}
-        record.add_input(outcome.entry.scan.path, sha256=None if result is None else result.input_sha256, **facts)
-        if result is None:
-            record.add_failure(outcome.entry.scan.name, outcome.code, outcome.reason)
-        else:
-            for text in result.embedding.warnings:
-                record.add_warning(text, input=outcome.entry.scan.name)
+        for text in () if outcome.result is None else outcome.result.embedding.warnings:
+            record.add_warning(text, input=outcome.entry.name)
     for text in run.notes:
         record.add_warning(text)
     record.add("skipped", [{"who": who, "why": why} for who, why in run.skipped])
+
+
+def _facts(outcome: EmbedOutcome) -> dict[str, object]:
+    """What the record keeps of an input."""
+    facts: dict[str, object] = {"stem": outcome.entry.scan.stem}
+    if outcome.result is not None:
+        facts |= {"seconds": round(outcome.result.seconds, 3), "loading_s": round(outcome.result.loading_s, 3)}
+    return facts
 
 
 def verify_table(rows: Sequence[tuple[str, Verified]]) -> str:

@@ -24,6 +24,21 @@ class EncodeInput:
     mask: Path | None = None
     subject: Subject | None = None
 
+    @property
+    def name(self) -> str:
+        """As the scan is shown and recorded."""
+        return self.scan.name
+
+    @property
+    def path(self) -> Path:
+        """The scan's file."""
+        return self.scan.path
+
+    @property
+    def problem(self) -> str:
+        """Empty, or why nothing can be read here."""
+        return self.scan.problem
+
 
 @dataclass(frozen=True, slots=True)
 class FoundInputs:

@@ -21,6 +21,7 @@ from torch import Tensor
 import equivox
 from equivox.errors import ConfigError, InputError
 from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
+from equivox.formats.markers import ITEMS
 from equivox.formats.subjects import Subject, SubjectTable, number_of, read_subject_table
 from equivox.metrics.class_intervals import ClassNumbers, class_numbers
 from equivox.metrics.folds import require_distinct
@@ -30,7 +31,7 @@ from equivox.metrics.regression import RegressionNumbers, paired_difference, reg
 from equivox.run.record import RunRecord, file_sha256
 from equivox.run.seeds import generator_for
 from equivox.tasks.encode.data import open_brain
-from equivox.tasks.encode.results import ITEMS, Array, read_embeddings
+from equivox.tasks.encode.results import Array, read_embeddings
 from equivox.tasks.encode.targets import Kind, Targets, make_folds, read_targets
 
 PROBE_JSON, PREDICTIONS_CSV, PAGE, RUN_JSON = "probe.json", "probe_predictions.csv", "probe.html", "run.json"

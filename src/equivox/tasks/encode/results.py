@@ -8,10 +8,8 @@ axes ``v00_x, v00_y, v00_z, ...`` and along the file's voxel axes ``v00_i, v00_j
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,11 @@ import torch
 
 from equivox.errors import InputError
 from equivox.formats.atomic import atomic_path, write_json, write_text
-from equivox.run.record import file_sha256
+from equivox.formats.markers import marker_path, read_marker
 from equivox.tasks.encode.model import LOW_CONFIDENCE, Embedding
 from equivox.tasks.encode.verify import Verified
 
 SCHEMA = "equivox.encode.item/1"
-ITEMS = "items"
 FIRST_COLUMNS = ("input", "status", "reason", "confidence")
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -83,47 +80,27 @@ class InputResult:
         write_json(marker_path(out, self.stem), document)
 
 
-def marker_path(out: Path, stem: str) -> Path:
-    """Where the marker of an input lies."""
-    return out / ITEMS / f"{stem}.json"
-
-
 def read_result(out: Path, stem: str) -> InputResult | None:
     """The marker of an input, or None if it is missing or cannot be read as one."""
-    try:
-        found = json.loads(marker_path(out, stem).read_text(encoding="utf-8"))
-        if found["schema"] != SCHEMA:
-            return None
-        embedding = Embedding(
-            polar=torch.tensor(found["polar"]).reshape(-1, 3),
-            axial=torch.tensor(found["axial"]).reshape(-1, 3),
-            scalars=torch.tensor(found["scalars"]),
-            pseudoscalars=torch.tensor(found["pseudoscalars"]),
-            direction=torch.tensor(found["direction"], dtype=torch.float64).reshape(3, 3),
-            confidence=float(found["confidence"]),
-            warnings=tuple(str(text) for text in found["warnings"]),
-        )
-        verified = None if found["verified"] is None else Verified(**found["verified"])
-        return InputResult(
-            str(found["input"]), str(found["stem"]), str(found["input_sha256"]), str(found["digest"]), embedding,
-            verified, float(found["seconds"]), float(found["loading_s"]),
-            tuple(float(share) for share in found["histogram"]), float(found["volume_ml"]),
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
-        return None
+    return read_marker(marker_path(out, stem), SCHEMA, _as_result)
 
 
-def whole_result(out: Path, stem: str, source: Path, digest: str) -> InputResult | None:
-    """An earlier result that may stand for a new one: the same bytes under the same options."""
-    found = read_result(out, stem)
-    if found is None or found.digest != digest or not source.is_file():
-        return None
-    return found if file_sha256(source) == found.input_sha256 else None
-
-
-def digest_of(parts: Mapping[str, object]) -> str:
-    """SHA-256 of plain values in a fixed order."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+def _as_result(found: Any) -> InputResult:
+    embedding = Embedding(
+        polar=torch.tensor(found["polar"]).reshape(-1, 3),
+        axial=torch.tensor(found["axial"]).reshape(-1, 3),
+        scalars=torch.tensor(found["scalars"]),
+        pseudoscalars=torch.tensor(found["pseudoscalars"]),
+        direction=torch.tensor(found["direction"], dtype=torch.float64).reshape(3, 3),
+        confidence=float(found["confidence"]),
+        warnings=tuple(str(text) for text in found["warnings"]),
+    )
+    verified = None if found["verified"] is None else Verified(**found["verified"])
+    return InputResult(
+        str(found["input"]), str(found["stem"]), str(found["input_sha256"]), str(found["digest"]), embedding,
+        verified, float(found["seconds"]), float(found["loading_s"]),
+        tuple(float(share) for share in found["histogram"]), float(found["volume_ml"]),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ looks.
 from __future__ import annotations
 
 import functools
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,23 +20,23 @@ from torch import Tensor
 
 import equivox
 from equivox.errors import ConfigError, InputError
-from equivox.formats.atomic import require_absent, require_folder, write_json
+from equivox.formats.atomic import write_json
+from equivox.formats.markers import digest_of, marker_path, read_marker
 from equivox.formats.subjects import Subject, read_subject_table
 from equivox.geometry.rotations import random_rotations, rotation_from_vector
 from equivox.nets.brain_code import BrainCode
+from equivox.run.batch import RUN_JSON, RunChoice, clear_the_way, run_items
 from equivox.run.device import choose_device
-from equivox.run.items import Interrupted, ItemResult, map_items
+from equivox.run.items import ItemResult
 from equivox.run.record import RunRecord, file_sha256
 from equivox.run.seeds import generator_for
-from equivox.tasks.encode.config import RunChoice
 from equivox.tasks.encode.data import open_brain
 from equivox.tasks.encode.model import EncodeModel, load_encode_model, require_encoder
-from equivox.tasks.encode.results import ITEMS, digest_of
 from equivox.tasks.encode.verify import code_errors, resampling_floor
 from equivox.weights.folder import find_model
 
 ANGLES_DEG = tuple(range(15, 181, 15))
-TURNED_JSON, TABLE_CSV, PAGE, RUN_JSON = "robustness.json", "robustness.csv", "robustness.html", "run.json"
+TURNED_JSON, TABLE_CSV, PAGE = "robustness.json", "robustness.csv", "robustness.html"
 SCHEMA = "equivox.encode.turned/1"
 Progress = Callable[[int, int, str], None]
 
@@ -243,12 +241,7 @@ def measure_robustness(
         targets = read_targets(chosen, config.target)
         skipped += targets.skipped
         chosen = [chosen[index] for index in targets.chosen]
-    require_folder(out)
-    if run.overwrite and not run.resume:
-        shutil.rmtree(out / ITEMS, ignore_errors=True)
-    else:
-        names = (TURNED_JSON, TABLE_CSV, PAGE, RUN_JSON, ITEMS)
-        require_absent([out / name for name in names], overwrite=run.resume)
+    clear_the_way(out, (TURNED_JSON, TABLE_CSV, PAGE), run)
     few = [round(step * (len(chosen) - 1) / max(config.scans - 1, 1)) for step in range(min(config.scans, len(chosen)))]
     place = {index: number for number, index in enumerate(dict.fromkeys(few))}
     kept = range(len(chosen)) if targets is not None else sorted(place)
@@ -264,7 +257,7 @@ def measure_robustness(
         for index in kept
     ]  # fmt: skip
     record = RunRecord(command, {**config.as_dict(), **run.as_dict()}, seed=config.seed, device=device.as_dict())
-    record.add("models", [{"name": one.name, "sha256": one.sha256, "path": str(one.path)} for one in folders])
+    record.add("models", [one.as_dict() for one in folders])
     done_count = 0
 
     def done(result: ItemResult[TurnedScan]) -> None:
@@ -274,21 +267,12 @@ def measure_robustness(
             state = "failed" if result.failure else "kept" if result.resumed else "done"
             progress(done_count, len(jobs), f"{jobs[result.index].subject.name}  {state}")
 
-    try:
-        with record.timed("inputs"):
-            results = map_items(
-                turn_scan,
-                jobs,
-                initializer=functools.partial(load_models, [str(one.path) for one in folders], str(device.device)),
-                workers=run.workers,
-                scheduler=run.scheduler,
-                threads=run.threads,
-                resume=_earlier if run.resume else None,
-                on_done=done,
-            )
-    except Interrupted:
-        record.write(out / RUN_JSON, "interrupted")
-        raise
+    results = run_items(
+        turn_scan,
+        jobs,
+        initializer=functools.partial(load_models, [str(one.path) for one in folders], str(device.device)),
+        run=run, out=out, record=record, earlier=_earlier, on_done=done,
+    )  # fmt: skip
     good = [(jobs[one.index], one.value) for one in results if one.value is not None]
     failed = [(jobs[one.index], one.failure) for one in results if one.failure is not None]
     for job, failure in failed:
@@ -319,7 +303,7 @@ def measure_robustness(
 
 
 def _marker(job: TurnJob) -> Path:
-    return job.out / ITEMS / f"{job.index:05d}.json"
+    return marker_path(job.out, f"{job.index:05d}")
 
 
 def _write_marker(job: TurnJob, result: TurnedScan) -> None:
@@ -329,22 +313,20 @@ def _write_marker(job: TurnJob, result: TurnedScan) -> None:
 
 def _earlier(job: TurnJob) -> TurnedScan | None:
     """An earlier whole result of the same scan under the same models and options."""
-    try:
-        found = json.loads(_marker(job).read_text(encoding="utf-8"))
-        if found["schema"] != SCHEMA or found["digest"] != job.digest or job.subject.path is None:
-            return None
-        if file_sha256(job.subject.path) != found["sha256"]:
-            return None
-        turns = tuple(
-            Turn(
-                float("nan") if one["angle_deg"] is None else float(one["angle_deg"]), int(one["axis"]),
-                float(one["floor"]), tuple(one["E"]), tuple(tuple(row) for row in one["scalars"]),
-            )
-            for one in found["turns"]
-        )  # fmt: skip
-        return TurnedScan(
-            found["name"], tuple(tuple(row) for row in found["upright"]), turns, tuple(found["histogram"]),
-            float(found["volume_ml"]), found["sha256"],
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
+    return read_marker(_marker(job), SCHEMA, functools.partial(_as_result, job))
+
+
+def _as_result(job: TurnJob, found: Any) -> TurnedScan | None:
+    if found["digest"] != job.digest or job.subject.path is None or file_sha256(job.subject.path) != found["sha256"]:
         return None
+    turns = tuple(
+        Turn(
+            float("nan") if one["angle_deg"] is None else float(one["angle_deg"]), int(one["axis"]),
+            float(one["floor"]), tuple(one["E"]), tuple(tuple(row) for row in one["scalars"]),
+        )
+        for one in found["turns"]
+    )  # fmt: skip
+    return TurnedScan(
+        found["name"], tuple(tuple(row) for row in found["upright"]), turns, tuple(found["histogram"]),
+        float(found["volume_ml"]), found["sha256"],
+    )  # fmt: skip

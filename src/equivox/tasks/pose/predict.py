@@ -11,62 +11,43 @@ from typing import Literal
 
 import equivox
 from equivox.errors import ConfigError, EquivoxError, OutputError
-from equivox.formats.atomic import require_absent, require_folder, write_text
+from equivox.formats.atomic import require_folder, write_text
+from equivox.formats.markers import digest_of
 from equivox.formats.nifti import write_volume
 from equivox.formats.poses import PoseRow, pose_record, write_poses_csv, write_poses_json
 from equivox.formats.scans import ScanInput, find_scans
+from equivox.run.batch import (
+    EXIT_DONE,
+    EXIT_NOTHING,
+    EXIT_SOME_FAILED,
+    InputOutcome,
+    RunChoice,
+    clear_the_way,
+    close_record,
+    if_still_true,
+    note_inputs,
+    run_inputs,
+)
 from equivox.run.device import DeviceChoice, choose_device
-from equivox.run.items import Interrupted, ItemResult, map_items
-from equivox.run.record import Outcome, RunRecord, file_sha256
+from equivox.run.record import RunRecord, file_sha256
 from equivox.tasks.pose.config import FIRST_VIEWERS, PredictConfig
 from equivox.tasks.pose.model import load_pose_model
-from equivox.tasks.pose.outputs import (
-    HEAD_GRID,
-    head_grid,
-)
+from equivox.tasks.pose.outputs import HEAD_GRID, head_grid
 from equivox.tasks.pose.predict_one import InputJob, mask_path, predict_input
-from equivox.tasks.pose.results import (
-    ITEMS,
-    InputResult,
-    clear_results,
-    clear_unfinished,
-    digest_of,
-    marker_path,
-    whole_result,
-)
+from equivox.tasks.pose.results import InputResult, clear_results, is_whole, read_result
 from equivox.weights.folder import find_model
 
-POSES_CSV, POSES_JSON, RUN_JSON, REPORT = "poses.csv", "poses.json", "run.json", "report.html"
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 3
-Progress = Callable[[int, int, "InputOutcome"], None]
+POSES_CSV, POSES_JSON, REPORT = "poses.csv", "poses.json", "report.html"
+Progress = Callable[[int, int, "PoseOutcome"], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunChoice:
-    """How the work is run (the fields of the command line's running options that matter here)."""
-
-    device: str = "auto"
-    workers: int = 1
-    threads: int | None = None
-    scheduler: str | None = None
-    resume: bool = False
-    overwrite: bool = False
-
-
-@dataclass(frozen=True)
-class InputOutcome:
-    """What became of one input: its result, or the failure's code and sentence."""
-
-    scan: ScanInput
-    result: InputResult | None
-    code: str = ""
-    reason: str = ""
-    resumed: bool = False
+class PoseOutcome(InputOutcome[ScanInput, InputResult]):
+    """What became of one input."""
 
     def rows(self) -> list[PoseRow]:
         """Rows of ``poses.csv``: one per frame, or one that says why there is none."""
         if self.result is None:
-            return [PoseRow(input=self.scan.name, frame=0, status="failed", reason=self.reason)]
+            return [PoseRow(input=self.entry.name, frame=0, status="failed", reason=self.reason)]
         return self.result.pose_rows()
 
 
@@ -78,8 +59,17 @@ class PredictRun:
     config: PredictConfig
     model: dict[str, str]
     device: DeviceChoice
-    outcomes: tuple[InputOutcome, ...]
-    warnings: tuple[str, ...]
+    outcomes: tuple[PoseOutcome, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about the scans, each with its scan's name."""
+        return tuple(
+            text if text.startswith(outcome.entry.name) else f"{outcome.entry.name}: {text}"
+            for outcome in self.outcomes
+            if outcome.result
+            for text in outcome.result.warnings
+        )
 
     @property
     def rows(self) -> list[PoseRow]:
@@ -157,58 +147,34 @@ def predict_poses(
     device = choose_device(run.device)
     folder = find_model(config.model)
     scans = find_scans(inputs)
-    require_folder(out)
     if run.overwrite and not run.resume:
-        clear_results(out)
-    else:
-        existing = [out / name for name in (POSES_CSV, POSES_JSON, RUN_JSON, REPORT, ITEMS)]
-        require_absent(existing, overwrite=run.resume)
-        clear_unfinished(out)
+        clear_results(require_folder(out))
+    clear_the_way(out, (POSES_CSV, POSES_JSON, REPORT), run)
     grid = head_grid(config)
     jobs = _jobs(scans, out, config, folder.sha256)
-    record = RunRecord(command, {**config.as_dict(), **_plain(run)}, device=device.as_dict())
-    model = {"name": folder.name, "sha256": folder.sha256, "path": str(folder.path)}
-    record.add("model", model)
-    outcomes: dict[int, InputOutcome] = {}
-
-    def done(result: ItemResult[InputResult]) -> None:
-        outcome = _outcome(jobs[result.index], result)
-        outcomes[result.index] = outcome
-        if progress is not None:
-            progress(len(outcomes), len(jobs), outcome)
-
+    record = RunRecord(command, {**config.as_dict(), **run.as_dict()}, device=device.as_dict())
+    record.add("model", folder.as_dict())
     behaviour: Literal["published"] | None = "published" if config.published else None
-    try:
-        with record.timed("inputs"):
-            map_items(
-                predict_input,
-                jobs,
-                initializer=functools.partial(
-                    load_pose_model, str(folder.path), str(device.device), behaviour=behaviour
-                ),
-                workers=run.workers,
-                scheduler=run.scheduler,
-                threads=run.threads,
-                resume=_earlier if run.resume else None,
-                on_done=done,
-            )
-    except Interrupted:
-        finished = _collect(out, config, model, device, outcomes)
+
+    def finish(outcomes: tuple[PoseOutcome, ...]) -> PredictRun:
+        finished = PredictRun(out, config, folder.as_dict(), device, outcomes)
         _write_tables(finished, record)
-        record.write(out / RUN_JSON, "interrupted")
-        raise
-    clear_unfinished(out)  # of workers that died
-    finished = _collect(out, config, model, device, outcomes)
+        return finished
+
+    finished = run_inputs(
+        predict_input,
+        jobs,
+        initializer=functools.partial(load_pose_model, str(folder.path), str(device.device), behaviour=behaviour),
+        run=run, out=out, record=record, earlier=_earlier, outcome=PoseOutcome, finish=finish, progress=progress,
+    )  # fmt: skip
     if config.reference is None and (config.write_aligned or any(row.world_from_head for row in finished.rows)):
         write_volume(out / HEAD_GRID, grid, dtype="uint8")
-    _write_tables(finished, record)
     if config.report:
         from equivox.tasks.pose.predict_page import render_report
 
         with record.timed("report"):
             write_text(out / REPORT, render_report(finished))
-    endings: dict[int, Outcome] = {EXIT_DONE: "done", EXIT_SOME_FAILED: "some_failed"}
-    record.write(out / RUN_JSON, endings.get(finished.exit_code, "nothing_done"))
+    close_record(record, out, finished.exit_code)
     return finished
 
 
@@ -238,27 +204,8 @@ def _jobs(scans: Sequence[ScanInput], out: Path, config: PredictConfig, model_sh
 
 def _earlier(job: InputJob) -> InputResult | None:
     """An earlier whole result of the same input under the same options."""
-    return None if job.scan.problem else whole_result(job.out, job.scan.stem, job.scan.path, job.digest)
-
-
-def _outcome(job: InputJob, result: ItemResult[InputResult]) -> InputOutcome:
-    if result.failure is not None:
-        marker_path(job.out, job.scan.stem).unlink(missing_ok=True)  # of an earlier run: no longer true
-        return InputOutcome(job.scan, None, code=result.failure.code, reason=result.failure.reason)
-    return InputOutcome(job.scan, result.value, resumed=result.resumed)
-
-
-def _collect(
-    out: Path, config: PredictConfig, model: dict[str, str], device: DeviceChoice, outcomes: dict[int, InputOutcome]
-) -> PredictRun:
-    ordered = tuple(outcomes[index] for index in sorted(outcomes))
-    warnings = [
-        text if text.startswith(outcome.scan.name) else f"{outcome.scan.name}: {text}"
-        for outcome in ordered
-        if outcome.result
-        for text in outcome.result.warnings
-    ]
-    return PredictRun(out, config, model, device, ordered, tuple(warnings))
+    found = if_still_true(read_result(job.out, job.entry.stem), job)
+    return found if found is not None and is_whole(job.out, found) else None
 
 
 def _write_tables(run: PredictRun, record: RunRecord) -> None:
@@ -266,23 +213,15 @@ def _write_tables(run: PredictRun, record: RunRecord) -> None:
     write_poses_csv(run.out / POSES_CSV, run.rows)
     write_poses_json(run.out / POSES_JSON, run.rows, version=equivox.__version__)
     for outcome in run.outcomes:
-        result = outcome.result
-        facts = {"resumed": outcome.resumed, "stem": outcome.scan.stem}
-        record.add_input(outcome.scan.path, sha256=None if result is None else result.input_sha256, **facts)
-        if result is None:
-            record.add_failure(outcome.scan.name, outcome.code, outcome.reason)
+        note_inputs(record, [outcome], lambda one: {"stem": one.entry.stem})
+        if outcome.result is None:
             continue
-        for row in result.pose_rows():
+        for row in outcome.result.pose_rows():
             if row.status in ("failed", "no_object"):
-                record.add_failure(outcome.scan.name, _code(row), row.reason, frame=row.frame)
-        for text in result.warnings:
-            record.add_warning(text, input=outcome.scan.name)
+                record.add_failure(outcome.entry.name, _code(row), row.reason, frame=row.frame)
+        for text in outcome.result.warnings:
+            record.add_warning(text, input=outcome.entry.name)
 
 
 def _code(row: PoseRow) -> str:
     return "EQV-NO-OBJECT" if row.status == "no_object" else "EQV-INPUT"
-
-
-def _plain(run: RunChoice) -> dict[str, object]:
-    return {"device": run.device, "workers": run.workers, "threads": run.threads, "scheduler": run.scheduler,
-            "resume": run.resume, "overwrite": run.overwrite}  # fmt: skip

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from equivox.errors import EquivoxError, InputError
+from equivox.formats.markers import marker_path
 from equivox.formats.nifti import SCAN_ENDINGS, Scan, open_scan, read_mask
 from equivox.formats.nifti_series import frame_seconds, write_series
 from equivox.formats.scans import ScanInput
@@ -40,12 +41,17 @@ from equivox.tasks.pose.series import Surface, finish_series, surface_of
 class InputJob:
     """One input with everything that its worker needs to know."""
 
-    scan: ScanInput
+    entry: ScanInput
     out: Path
     config: PredictConfig
     viewer: bool
     digest: str
     mask: str | None
+
+    @property
+    def marker(self) -> Path:
+        """Where its marker lies."""
+        return marker_path(self.out, self.entry.stem)
 
 
 def predict_input(model: PoseModel, job: InputJob) -> InputResult:
@@ -53,12 +59,12 @@ def predict_input(model: PoseModel, job: InputJob) -> InputResult:
 
     A frame that cannot be used is a row with status ``failed``; a file that cannot be opened raises.
     """
-    if job.scan.problem:
-        raise InputError(job.scan.problem)
-    scan = open_scan(job.scan.path)
-    input_sha256 = file_sha256(job.scan.path)
+    if job.entry.problem:
+        raise InputError(job.entry.problem)
+    scan = open_scan(job.entry.path)
+    input_sha256 = file_sha256(job.entry.path)
     grid = head_grid(job.config)
-    stem, out = job.scan.stem, job.out
+    stem, out = job.entry.stem, job.out
     examined = _examine(model, scan, job)
     frames, names = examined.frames, examined.names
     if scan.is_series:
@@ -75,7 +81,7 @@ def predict_input(model: PoseModel, job: InputJob) -> InputResult:
         names += pages
         warnings += [trouble] if trouble else []
     result = InputResult(
-        input=job.scan.name,
+        input=job.entry.name,
         stem=stem,
         input_sha256=input_sha256,
         digest=job.digest,
@@ -120,7 +126,7 @@ def _examine(model: PoseModel, scan: Scan, job: InputJob) -> _Examined:
             raise InputError(kept.frames[0].estimate.reason)
 
     if job.config.write_mask:
-        name = f"{job.scan.stem}_mask.nii.gz"
+        name = f"{job.entry.stem}_mask.nii.gz"
         write_series(
             job.out / name, masks(), affine=scan.affine, shape=scan.shape, count=scan.frame_count,
             seconds=frame_seconds(scan), dtype="uint8",
@@ -169,13 +175,13 @@ def mask_path(job: InputJob) -> Path:
     path = Path(str(job.mask)).expanduser()
     if not path.is_dir():
         return path
-    stem = job.scan.path.name
+    stem = job.entry.path.name
     for ending in SCAN_ENDINGS:
         if stem.lower().endswith(ending):
             stem = stem[: -len(ending)]
             break
-    candidates = [f"{name}{ending}" for name in (f"{stem}_mask", stem, job.scan.stem) for ending in SCAN_ENDINGS]
+    candidates = [f"{name}{ending}" for name in (f"{stem}_mask", stem, job.entry.stem) for ending in SCAN_ENDINGS]
     for name in candidates:
         if (path / name).is_file():
             return path / name
-    raise InputError(f"{path} holds no mask for {job.scan.name}; name it {stem}_mask.nii.gz or {stem}.nii.gz.")
+    raise InputError(f"{path} holds no mask for {job.entry.name}; name it {stem}_mask.nii.gz or {stem}.nii.gz.")

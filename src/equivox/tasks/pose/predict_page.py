@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from equivox.report.page import Failure, InputSection, Picture, PoseRow, as_data_uri, render_pose_page
-from equivox.tasks.pose.predict import InputOutcome, PredictRun
+from equivox.tasks.pose.predict import PoseOutcome, PredictRun
 
 PANEL_WORDS = {"scan": "plane of the scanner through the head", "head": "plane of the head's own frame"}
 
 
 def render_report(run: PredictRun) -> str:
     """HTML of ``report.html``: the pictures that the run's markers name are put into the page."""
-    names = _short_names([outcome.scan.path for outcome in run.outcomes])
+    names = _short_names([outcome.entry.path for outcome in run.outcomes])
     rows = []
     sections = []
     failures = []
@@ -50,7 +50,7 @@ def render_report(run: PredictRun) -> str:
     )
 
 
-def _section(run: PredictRun, outcome: InputOutcome, name: str, anchor: str) -> InputSection:
+def _section(run: PredictRun, outcome: PoseOutcome, name: str, anchor: str) -> InputSection:
     rows = outcome.rows()
     posed = [row for row in rows if row.world_from_head is not None]
     shown = (posed or rows)[0]
@@ -79,9 +79,9 @@ def _section(run: PredictRun, outcome: InputOutcome, name: str, anchor: str) -> 
     )
 
 
-def _movement(run: PredictRun, outcome: InputOutcome) -> str | None:
+def _movement(run: PredictRun, outcome: PoseOutcome) -> str | None:
     """Chart of the series' motion table; None where there is none."""
-    name = f"{outcome.scan.stem}_motion.json"
+    name = f"{outcome.entry.stem}_motion.json"
     if outcome.result is None or name not in outcome.result.files:
         return None
     from equivox.report.motion_chart import motion_chart
@@ -93,7 +93,7 @@ def _movement(run: PredictRun, outcome: InputOutcome) -> str | None:
     return as_data_uri(chart, "image/svg+xml")
 
 
-def _links(outcome: InputOutcome) -> tuple[tuple[str, str], ...]:
+def _links(outcome: PoseOutcome) -> tuple[tuple[str, str], ...]:
     """Files of the input, relative to the page; a long series' transforms are left to the folder."""
     if outcome.result is None:
         return ()

@@ -6,8 +6,6 @@ decides the result (options, model, version), and the checksum of every file wri
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,13 +13,13 @@ from typing import Any
 
 import torch
 
-from equivox.formats.atomic import TEMPORARY_PREFIX, write_json
+from equivox.formats.atomic import write_json
+from equivox.formats.markers import ITEMS, marker_path, read_marker
 from equivox.formats.poses import PoseRow
 from equivox.geometry.rotations import Pose
 from equivox.run.record import file_sha256
 
 SCHEMA = "equivox.pose.item/1"
-ITEMS = "items"
 
 
 @dataclass(frozen=True)
@@ -97,67 +95,41 @@ def pose_of(frame: Mapping[str, Any]) -> Pose | None:
     return Pose.from_matrix(torch.tensor(matrix, dtype=torch.float64), source="head", target="world")
 
 
-def marker_path(out: Path, stem: str) -> Path:
-    """Where the marker of an input lies."""
-    return out / ITEMS / f"{stem}.json"
-
-
 def read_result(out: Path, stem: str) -> InputResult | None:
     """The marker of an input, or None if it is missing or cannot be read as one."""
-    try:
-        found = json.loads(marker_path(out, stem).read_text(encoding="utf-8"))
-        if found["schema"] != SCHEMA:
-            return None
-        return InputResult(
-            input=str(found["input"]),
-            stem=str(found["stem"]),
-            input_sha256=str(found["input_sha256"]),
-            digest=str(found["digest"]),
-            frames=tuple(found["frames"]),
-            files={str(name): str(digest) for name, digest in found["files"].items()},
-            warnings=tuple(str(text) for text in found["warnings"]),
-            pictures=tuple((str(a), str(b), str(c)) for a, b, c in found["pictures"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    return read_marker(marker_path(out, stem), SCHEMA, _as_result)
 
 
-def whole_result(out: Path, stem: str, source: Path, digest: str) -> InputResult | None:
-    """An earlier result that may stand for a new one: same input, same digest, every file there and unchanged."""
-    result = read_result(out, stem)
-    if result is None or result.digest != digest or not source.is_file():
-        return None
-    if file_sha256(source) != result.input_sha256:
-        return None
+def _as_result(found: Any) -> InputResult:
+    return InputResult(
+        input=str(found["input"]),
+        stem=str(found["stem"]),
+        input_sha256=str(found["input_sha256"]),
+        digest=str(found["digest"]),
+        frames=tuple(found["frames"]),
+        files={str(name): str(digest) for name, digest in found["files"].items()},
+        warnings=tuple(str(text) for text in found["warnings"]),
+        pictures=tuple((str(a), str(b), str(c)) for a, b, c in found["pictures"]),
+    )
+
+
+def is_whole(out: Path, result: InputResult) -> bool:
+    """Whether every file of a result is there and unchanged."""
     for name, expected in result.files.items():
         path = _inside(out, name)
         if path is None or not path.is_file() or file_sha256(path) != expected:
-            return None
-    return result
+            return False
+    return True
 
 
 def clear_results(out: Path) -> None:
-    """Remove the files of an earlier run (only those that its markers name) and what an interrupted one left over."""
+    """Remove the files of an earlier run: only those that its markers name."""
     for marker in sorted((out / ITEMS).glob("*.json")):
         result = read_result(out, marker.stem)
         for name in () if result is None else result.files:
             path = _inside(out, name)
             if path is not None:
                 path.unlink(missing_ok=True)
-        marker.unlink(missing_ok=True)
-    clear_unfinished(out)
-
-
-def clear_unfinished(out: Path) -> None:
-    """Remove files that were being written when a run was killed."""
-    for leftover in out.rglob(f"{TEMPORARY_PREFIX}*"):
-        if leftover.is_file():
-            leftover.unlink(missing_ok=True)
-
-
-def digest_of(parts: Mapping[str, object]) -> str:
-    """SHA-256 of plain values in a fixed order."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def file_digests(out: Path, names: Sequence[str]) -> dict[str, str]:
