@@ -103,6 +103,7 @@ def main() -> None:
     """Every arm at every seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--train", type=int, default=0, help="residues for training; 0: all")
     parser.add_argument("--test", type=int, default=0, help="residues in the test; 0: all")
@@ -114,7 +115,7 @@ def main() -> None:
     training, test = some(of_split(source, "train"), args.train), some(of_split(source, "test"), args.test)
     rows = []
     for seed in args.seeds:
-        for arm in ARMS:
+        for arm in args.arms:
             network, cpu = train(arm, source, training, args.epochs, seed)
             row = {
                 "arm": arm, "seed": seed, "train": len(training), "test": len(test), "train_cpu_s": round(cpu, 1),

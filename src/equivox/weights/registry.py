@@ -19,6 +19,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "pose_net": "equivox.nets.pose:PoseNet",
     "finder": "equivox.nets.finder:FinderNet",
     "head_pose": "equivox.nets.head_pose:HeadPoseNet",
+    "head_template": "equivox.nets.head_template:HeadTemplate",
     "projected": "equivox.nets.projected:ProjectedClassifier",
     "projected_linear": "equivox.nets.projected_baselines:LinearClassifier",
     "projected_plain": "equivox.nets.projected_baselines:PlainClassifier",

@@ -1,4 +1,4 @@
-"""Our own pose estimator: find the head, crop it by its centre and size, read its rotation from many views."""
+"""Our own pose estimator: find the head, read its rotation from many views, then lay a head template over it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from torch import nn
 from equivox.errors import ConfigError, ModelFolderError
 from equivox.geometry.rotations import Pose
 from equivox.geometry.space import Volume
+from equivox.nets.head_template import HeadTemplate
 from equivox.tasks.pose.estimate import PoseEstimate
 from equivox.tasks.pose.evidence import CalibratedReadOut, gather_evidence
 from equivox.tasks.pose.locate import Candidate, Location, locate_head, locate_in_mask
+from equivox.tasks.pose.register import RegisterConfig, Registration, register_head
 from equivox.tasks.pose.rotate import Answer, CropConfig, answer_confidence, find_rotation, head_cube
 from equivox.weights.folder import ModelFolder, read_model_folder
 from equivox.weights.registry import suggestion
@@ -32,6 +34,8 @@ class HeadSettings:
     crop: CropConfig = field(default_factory=CropConfig)
     views: int = 12
     """Random views that the rotation is averaged over."""
+    register: RegisterConfig = field(default_factory=RegisterConfig)
+    """How the template is laid over the head, in a model that has one."""
     volume_correction: float = 1.0
     """Crops are sized for the found mask's volume times this: the finder's masks are larger than the reference masks
     that the rotation networks were trained with. A mask that the user gives is taken as it is."""
@@ -55,9 +59,21 @@ class Examined:
 
     candidate: Candidate
     answer: Answer
+    """Of the rotation networks."""
+    registration: Registration | None
+    """Of the template, which then decides; None in a model without one."""
     evidence: Mapping[str, float]
     in_field_of_view: float
     warnings: tuple[str, ...]
+
+    @property
+    def world_from_head(self) -> Pose:
+        """The template's pose where there is one, else the networks' rotation at the mask's centre."""
+        center_mm = self.candidate.center_mm.double().cpu()
+        if self.registration is None:
+            return Pose(self.answer.rotation, center_mm, source="head", target="world")
+        center_mm = center_mm + self.registration.shift_mm
+        return Pose(self.registration.rotation, center_mm, source="head", target="world")
 
 
 class HeadEstimator:
@@ -66,8 +82,9 @@ class HeadEstimator:
     Parameters
     ----------
     networks
-        ``"locate"`` (and ``"segment"`` if there is one) find the head; every other (``"rotate"``, …) gives its
-        rotation, and their answers are averaged.
+        ``"locate"`` (and ``"segment"`` if there is one) find the head; ``"rotate"``, … give its rotation, and their
+        answers are averaged; a ``"template"`` (:class:`equivox.nets.head_template.HeadTemplate`), if there is one, is
+        laid over the head from that answer and from everywhere else, and decides.
     settings
         Crop, views and confidence.
     device
@@ -86,7 +103,9 @@ class HeadEstimator:
         self.device = torch.device(device)
         moved = {name: network.to(self.device).eval() for name, network in networks.items()}
         self.finders = {name: network for name, network in moved.items() if name in ("locate", "segment")}
-        self.rotators = [network for name, network in sorted(moved.items()) if name not in self.finders]
+        self.template = next((one for one in moved.values() if isinstance(one, HeadTemplate)), None)
+        rest = [name for name, one in sorted(moved.items()) if name not in self.finders and one is not self.template]
+        self.rotators = [moved[name] for name in rest]
         if "locate" not in self.finders or not self.rotators:
             raise ModelFolderError(
                 f"a head model needs a network 'locate' and one or more for the rotation; got {sorted(networks)}."
@@ -140,9 +159,13 @@ class HeadEstimator:
             )
         cube, valid = head_cube(volume, candidate.center_mm)
         answer = find_rotation(self.rotators, cube, valid, size_ml, self.settings.crop, views=self.settings.views)
+        registration = None
+        if self.template is not None:
+            guess, how = answer.rotation[None], self.settings.register
+            registration = register_head(self.template, cube, valid, size_ml, guess, how)
         seen = _share_seen(cube, valid)
-        evidence = gather_evidence(candidate, cube, valid, answer, in_field_of_view=seen)
-        return Examined(candidate, answer, evidence, seen, tuple(warnings))
+        evidence = gather_evidence(candidate, cube, valid, answer, registration, in_field_of_view=seen)
+        return Examined(candidate, answer, registration, evidence, seen, tuple(warnings))
 
     def _locate(self, volume: Volume) -> Location:
         """Find the head; the finder works where its networks are."""
@@ -158,13 +181,13 @@ class HeadEstimator:
             confidence = judge.probability(found.evidence)
         reasons = []
         if confidence < (self.settings.least_confidence if judge is None else judge.least):
-            reasons.append(
-                f"mask and views do not vouch for the rotation (confidence {confidence:.2f}, the views differ by "
-                f"{answer.spread_deg:.0f} degrees)"
-            )
+            reasons.append(_doubt(found, confidence))
         if seen < self.settings.least_valid_share:
             reasons.append(f"only {100 * seen:.0f} % of the head lies inside the field of view")
         details = {"localisation_score": candidate.score, "share_in_field_of_view": seen}
+        if found.registration is not None:
+            details["template_correlation"] = found.registration.correlation
+            details["template_lead"] = found.registration.lead
         if self.settings.object_readout is not None:
             details["object_probability"] = self.settings.object_readout.probability(found.evidence)
         mask = candidate.mask.to("cpu")
@@ -173,7 +196,7 @@ class HeadEstimator:
         return PoseEstimate(
             status="low_confidence" if reasons else "ok",
             reason="; ".join(reasons)[:1].upper() + "; ".join(reasons)[1:] + "." if reasons else "",
-            world_from_head=Pose(answer.rotation, candidate.center_mm.double().cpu(), source="head", target="world"),
+            world_from_head=found.world_from_head,
             confidence=confidence,
             mask=Volume((mask.data > 0.5).float(), volume.affine, volume.name),
             mask_volume_ml=candidate.mask_volume_ml,
@@ -193,22 +216,36 @@ def read_settings(settings: Mapping[str, Any], *, where: Path) -> HeadSettings:
     ModelFolderError
         If a key is unknown.
     """
-    known = [part.name for part in fields(HeadSettings)]
-    crop_known = [part.name for part in fields(CropConfig)]
-    crop = dict(settings.get("crop", {}))
-    for key, names in [*((key, known) for key in settings), *((key, crop_known) for key in crop)]:
-        if key not in names:
-            raise ModelFolderError(f"{where}: settings hold the unknown key {key!r}{suggestion(key, names)}.")
-    rest: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items() if key != "crop"
-    }
+    nested: dict[str, Any] = {"crop": CropConfig, "register": RegisterConfig}
+    parts: dict[str, Any] = {}
+    for name, kind in {"": HeadSettings, **nested}.items():
+        given = settings if not name else settings.get(name, {})
+        names = [part.name for part in fields(kind)]
+        for key in given:
+            if key not in names:
+                raise ModelFolderError(f"{where}: settings hold the unknown key {key!r}{suggestion(key, names)}.")
+        parts[name] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    rest = parts.pop("")
     try:
         for key in ("object_readout", "pose_readout"):
             if rest.get(key) is not None:
                 rest[key] = CalibratedReadOut.from_settings(rest[key])
     except ConfigError as error:
         raise ModelFolderError(f"{where}: settings hold a broken {key}: {error}") from error
-    return HeadSettings(crop=CropConfig(**crop), **rest)
+    return HeadSettings(**{**rest, **{name: nested[name](**values) for name, values in parts.items()}})
+
+
+def _doubt(found: Examined, confidence: float) -> str:
+    """Why a rotation is not vouched for."""
+    if found.registration is None:
+        return (
+            f"mask and views do not vouch for the rotation (confidence {confidence:.2f}, the views differ by "
+            f"{found.answer.spread_deg:.0f} degrees)"
+        )
+    return (
+        f"the head template does not vouch for the rotation (confidence {confidence:.2f}; correlation "
+        f"{found.registration.correlation:.2f}, {found.registration.lead:.2f} above the best other rotation)"
+    )
 
 
 def _share_seen(cube: torch.Tensor, valid: torch.Tensor) -> float:

@@ -1,9 +1,10 @@
 """What speaks for and against an answer: numbers by name, and a small calibrated read-out of them.
 
 The numbers come from the mask (a brain is round, of a brain's size, surrounded by darker skull, and looks like one from
-every side) and from the rotation (a head gives the same answer in every turned view, and its mask is long where the
-rotation says that heads are long). A :class:`CalibratedReadOut` turns them into a probability; its weights are fitted
-to held-out stacks and inputs without a head (``experiments/pose/confidence_fit.py``) and lie in the model folder.
+every side), from the rotation (a head gives the same answer in every turned view, and its mask is long where the
+rotation says that heads are long) and from the template (it fits, fits nowhere else, and agrees with the rotation).
+A :class:`CalibratedReadOut` turns them into a probability; its weights are fitted to held-out stacks and inputs without
+a head (``experiments/pose/confidence_fit.py``) and lie in the model folder.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from equivox.errors import ConfigError
 from equivox.geometry.rotations import geodesic_angle
 from equivox.tasks.pose.locate import Candidate
+from equivox.tasks.pose.register import Registration
 from equivox.tasks.pose.rotate import WORKING_SIDE, WORKING_VOXEL_MM, Answer
 
 LONG_AXES = (1, 0, 2)
@@ -30,7 +32,8 @@ SHELL_VOXELS = (2, 5)
 FEATURES = (
     "score", "agreement", "certainty", "first_look", "log_volume", "roundness", "elongation", "in_field_of_view",
     "shell_level", "shell_contrast", "inside_variation", "spread_deg", "spread_max_deg", "singular_value_1",
-    "singular_value_2", "singular_value_3", "axis_misfit_deg",
+    "singular_value_2", "singular_value_3", "axis_misfit_deg", "template_correlation", "template_lead",
+    "template_turn_deg", "template_shift_mm", "template_resize",
 )  # fmt: skip
 """Names of the numbers, as :func:`gather_evidence` gives them."""
 
@@ -94,6 +97,7 @@ def gather_evidence(
     cube: Float[Tensor, "1 x y z"],
     valid: Float[Tensor, "1 x y z"],
     answer: Answer,
+    registration: Registration | None = None,
     *,
     in_field_of_view: float,
 ) -> dict[str, float]:
@@ -106,7 +110,9 @@ def gather_evidence(
     cube, valid
         Intensities about its centre and where they are known, from :func:`equivox.tasks.pose.rotate.head_cube`.
     answer
-        The rotation.
+        The networks' rotation.
+    registration
+        The template's pose; without one, the ``template_`` numbers are 0.
     in_field_of_view
         Share of the head's ball that was imaged.
     """
@@ -126,8 +132,22 @@ def gather_evidence(
         "singular_value_1": first,
         "singular_value_2": second,
         "singular_value_3": third,
-        "axis_misfit_deg": axis_misfit_deg(candidate, answer.rotation),
+        "axis_misfit_deg": axis_misfit_deg(
+            candidate, answer.rotation if registration is None else registration.rotation
+        ),
+        **_agreement(answer, registration),
     }
+
+
+def _agreement(answer: Answer, registration: Registration | None) -> dict[str, float]:
+    """What the template says of the pose, and how far it moved from where the networks saw the head."""
+    names = [name for name in FEATURES if name.startswith("template_")]
+    if registration is None:
+        return dict.fromkeys(names, 0.0)
+    turn = math.degrees(float(geodesic_angle(answer.rotation.double().cpu(), registration.rotation)))
+    shift = float(registration.shift_mm.norm())
+    values = (registration.correlation, registration.lead, turn, shift, abs(registration.log_size))
+    return dict(zip(names, values, strict=True))
 
 
 def axis_misfit_deg(candidate: Candidate, world_from_head: Float[Tensor, "3 3"]) -> float:

@@ -119,23 +119,33 @@ def network_input(
 ) -> Float[Tensor, "batch channel x y z"]:
     """Channels of the network from crops with brain about 1: local contrast, then (if asked for) intensity."""
     known = (valid > 0.5).to(crops)
+    contrast = local_contrast(crops, valid, window=config.contrast_window, floor=config.contrast_floor)
+    window = soft_ball(config.side).to(crops) * known
+    if not config.raw_channel:
+        return contrast * window
+    return torch.cat([contrast * window, (crops.clamp(0.0, 2.5) - 0.5) * window], dim=1)
+
+
+def local_contrast(
+    crops: Float[Tensor, "batch 1 x y z"], valid: Float[Tensor, "batch 1 x y z"], *, window: int, floor: float
+) -> Float[Tensor, "batch 1 x y z"]:
+    """Intensity less its mean in a box of ``window``^3 voxels, over the SD there plus ``floor``; clipped to +-3.
+
+    Only voxels of the field of view count; shading and most of the contrast's scale drop out.
+    """
+    known = (valid > 0.5).to(crops)
     crops = crops.clamp(0.0, 5.0) * known
-    width = config.contrast_window
 
     def box(field: Tensor) -> Tensor:
         for axis in range(3):
-            window = [width if a == axis else 1 for a in range(3)]
-            field = functional.avg_pool3d(field, window, 1, [w // 2 for w in window], count_include_pad=True)
+            width = [window if a == axis else 1 for a in range(3)]
+            field = functional.avg_pool3d(field, width, 1, [w // 2 for w in width], count_include_pad=True)
         return field
 
     share = box(known).clamp_min(1e-3)
     mean = box(crops) / share
     spread = (box(crops.square()) / share - mean.square()).clamp_min(0.0).sqrt()
-    contrast = ((crops - mean) / (spread + config.contrast_floor)).clamp(-3.0, 3.0)
-    window = soft_ball(config.side).to(crops) * known
-    if not config.raw_channel:
-        return contrast * window
-    return torch.cat([contrast * window, (crops.clamp(0.0, 2.5) - 0.5) * window], dim=1)
+    return ((crops - mean) / (spread + floor)).clamp(-3.0, 3.0)
 
 
 def find_rotation(
