@@ -14,7 +14,6 @@ import pytest
 
 from equivox.errors import OutputError
 from equivox.run.batch import (
-    RUN_JSON,
     InputOutcome,
     RunChoice,
     clear_the_way,
@@ -25,7 +24,7 @@ from equivox.run.batch import (
     run_inputs,
 )
 from equivox.run.items import Interrupted
-from equivox.run.record import RunRecord
+from equivox.run.record import RUN_JSON, RunRecord
 
 TASK = """
 import os, pathlib, signal

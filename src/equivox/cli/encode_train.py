@@ -15,7 +15,7 @@ from equivox import __version__
 from equivox.cli.options import RUNNING
 
 if TYPE_CHECKING:
-    from equivox.tasks.encode.train import Trained, TrainRun
+    from equivox.tasks.encode.train import TrainedEncoder, TrainRun
     from equivox.tasks.encode.train_config import FinetuneConfig
 
 LEARNING = Group("Learning", sort_key=6)
@@ -311,7 +311,7 @@ def _progress(speak: TrainOptions, epochs: int) -> Callable[[int, Mapping[str, f
     return None if speak.quiet else line
 
 
-def _close(trained: Trained, out: Path, speak: TrainOptions, schema: str) -> None:
+def _close(trained: TrainedEncoder, out: Path, speak: TrainOptions, schema: str) -> None:
     """Say where the results are; on stdout for machines, on stderr for people."""
     fitted = trained.fitted
     if speak.json:

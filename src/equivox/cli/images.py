@@ -16,7 +16,7 @@ from equivox.cli.options import RUNNING, Output, Run
 
 if TYPE_CHECKING:
     from equivox.run.classification import ClassifyRun, FileOutcome
-    from equivox.tasks.images.train import Trained
+    from equivox.run.training_session import Trained
 
 app = App(
     name="images",
@@ -152,7 +152,8 @@ def train(
         given["patience"] = None
     settings = settings.with_values(**given)
     speak = run or TrainOptions()
-    from equivox.tasks.images.train import TrainRun, train_images
+    from equivox.run.training_folder import TrainRun
+    from equivox.tasks.images.train import train_images
 
     trained = train_images(
         DataConfig(data=data, labels=None if labels is None else str(labels)),

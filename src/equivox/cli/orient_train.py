@@ -15,7 +15,7 @@ from equivox import __version__
 from equivox.cli.options import RUNNING
 
 if TYPE_CHECKING:
-    from equivox.tasks.orient.train import Trained
+    from equivox.tasks.orient.train import TrainedOrientation
 
 DATA, LEARNING, PICTURE = Group("Data", sort_key=5), Group("Learning", sort_key=6), Group("Pictures", sort_key=7)
 _RUN, _FLAG = Parameter(group=RUNNING), Parameter(group=RUNNING, negative="")
@@ -159,7 +159,8 @@ def train(
         project=None if given.project is None else str(given.project), own_pixel_angstrom=given.pixel_size_angstrom,
         contrast=given.contrast,
     )  # fmt: skip
-    from equivox.tasks.orient.train import TrainData, TrainRun, train_orientation
+    from equivox.run.training_folder import TrainRun
+    from equivox.tasks.orient.train import TrainData, train_orientation
 
     trained = train_orientation(
         TrainData(
@@ -194,7 +195,7 @@ def _progress(epochs: int) -> Callable[[int, Mapping[str, float]], None]:
     return line
 
 
-def _close_training(trained: Trained, out: Path, speak: TrainOptions) -> None:
+def _close_training(trained: TrainedOrientation, out: Path, speak: TrainOptions) -> None:
     """Say where the results are; on stdout for machines, on stderr for people."""
     if speak.json:
         result = {

@@ -16,7 +16,7 @@ from equivox.cli.options import RUNNING
 from equivox.cli.pick_options import LabelOptions, texts
 
 if TYPE_CHECKING:
-    from equivox.tasks.pick.train import Trained
+    from equivox.tasks.pick.train import TrainedPicker
 
 LEARNING = Group("Learning", sort_key=6)
 _RUN = Parameter(group=RUNNING)
@@ -134,7 +134,8 @@ def train(
     if "expected_number" in given and "risk" not in given:
         given["risk"] = "binomial"
     settings = settings.with_values(**given)
-    from equivox.tasks.pick.train import TrainRun, train_picker
+    from equivox.run.training_folder import TrainRun
+    from equivox.tasks.pick.train import train_picker
 
     trained = train_picker(
         [source],
@@ -173,7 +174,7 @@ def _print_reading(done: int, total: int, name: str) -> None:
         print(f"read {done} of {total} micrographs", file=sys.stderr, flush=True)
 
 
-def _close_training(trained: Trained, out: Path, speak: TrainOptions) -> None:
+def _close_training(trained: TrainedPicker, out: Path, speak: TrainOptions) -> None:
     """Say where the results are; on stdout for machines, on stderr for people."""
     fitted = trained.fitted
     if speak.json:

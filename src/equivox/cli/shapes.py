@@ -17,7 +17,7 @@ from equivox.cli.shapes_voxelize import register as register_voxelize
 
 if TYPE_CHECKING:
     from equivox.run.classification import ClassifyRun, FileOutcome
-    from equivox.tasks.shapes.train import Trained
+    from equivox.run.training_session import Trained
 
 app = App(
     name="shapes",
@@ -171,7 +171,8 @@ def train(
     settings = settings.with_values(**given)
     chosen = data_config(data, source)
     speak = run or TrainOptions()
-    from equivox.tasks.shapes.train import TrainRun, train_shapes
+    from equivox.run.training_folder import TrainRun
+    from equivox.tasks.shapes.train import train_shapes
 
     trained = train_shapes(
         chosen,

@@ -16,9 +16,8 @@ from equivox.errors import OutputError
 from equivox.formats.atomic import clear_unfinished, require_absent, require_folder
 from equivox.formats.markers import ITEMS
 from equivox.run.items import Interrupted, Item, ItemResult, State, Value, map_items
-from equivox.run.record import Outcome, RunRecord, file_sha256
+from equivox.run.record import RUN_JSON, Outcome, RunRecord, file_sha256
 
-RUN_JSON = "run.json"
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 3
 ENDINGS: dict[int, Outcome] = {EXIT_DONE: "done", EXIT_SOME_FAILED: "some_failed"}
 

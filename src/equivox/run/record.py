@@ -16,6 +16,7 @@ from equivox import __version__
 from equivox.formats.atomic import write_json
 
 SCHEMA = "equivox.run/1"
+RUN_JSON = "run.json"
 RECORDED_PACKAGES = (
     "torch", "numpy", "scipy", "safetensors", "nibabel", "nilearn", "matplotlib", "lightning", "monai", "distributed",
 )  # fmt: skip

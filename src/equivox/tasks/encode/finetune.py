@@ -16,9 +16,11 @@ from equivox.formats.atomic import write_text
 from equivox.nets.brain_heads import BrainHeads
 from equivox.run.sampling import group_samples
 from equivox.run.seeds import generator_for
+from equivox.run.training_folder import MODEL
+from equivox.run.training_session import Progress
 from equivox.tasks.encode.model import ENCODER, require_encoder
 from equivox.tasks.encode.photometric import DegradationRange
-from equivox.tasks.encode.train import MODEL, Progress, Session, Trained, TrainRun
+from equivox.tasks.encode.train import Session, TrainedEncoder, TrainRun
 from equivox.tasks.encode.train_config import FinetuneConfig
 from equivox.tasks.encode.train_course import FinetuneCourse
 from equivox.tasks.encode.train_data import Parts, find_parts, fit_scale, target_rows
@@ -41,7 +43,7 @@ def finetune_encoder(
     network: Mapping[str, Any] | None = None,
     command: Sequence[str] = (),
     progress: Progress | None = None,
-) -> Trained:
+) -> TrainedEncoder:
     """Train heads, and the encoder with them.
 
     Parameters
@@ -76,7 +78,7 @@ def finetune_parts(
     command: Sequence[str] = (),
     progress: Progress | None = None,
     told: Mapping[str, Any] | None = None,
-) -> Trained:
+) -> TrainedEncoder:
     """As :func:`finetune_encoder`, with scans for training and validation that were chosen before.
 
     ``told`` is further plain values that a resumed run must agree with, as the fold that was left out.

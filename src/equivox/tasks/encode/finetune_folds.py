@@ -18,12 +18,14 @@ import equivox
 from equivox.errors import ConfigError
 from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
 from equivox.formats.subjects import Subject
-from equivox.run.record import RunRecord
+from equivox.run.record import RUN_JSON, RunRecord
+from equivox.run.training_folder import MODEL, SETTINGS
+from equivox.run.training_session import Progress
 from equivox.tasks.encode.finetune import PREDICTIONS, finetune_parts, predict_targets, require_known, rows_as_csv
 from equivox.tasks.encode.finetune_numbers import TargetLine, target_lines
 from equivox.tasks.encode.fold_choice import FoldChoice, choose_folds
 from equivox.tasks.encode.photometric import DegradationRange
-from equivox.tasks.encode.train import MODEL, RECORD, SETTINGS, Progress, TrainRun
+from equivox.tasks.encode.train import TrainRun
 from equivox.tasks.encode.train_config import FinetuneConfig
 from equivox.tasks.encode.train_data import checked_parts, draw_validation, find_subjects
 from equivox.tasks.encode.train_samples import BrainSamples, Drawing, ScanSet, ScanStore
@@ -115,7 +117,7 @@ def finetune_folds(
         raise ConfigError(f"--fold names the fold {fold.only!r}; {told} has {', '.join(wanted)}.")
     out = require_folder(run.out)
     if fold.only is None:
-        require_absent([out / name for name in (SUMMARY, PREDICTIONS, RECORD)], overwrite=run.overwrite or run.resume)
+        require_absent([out / name for name in (SUMMARY, PREDICTIONS, RUN_JSON)], overwrite=run.overwrite or run.resume)
     record = RunRecord(command, {**config.as_dict(), "model": model, "fold": told, "out": str(out)}, seed=run.seed)
     counts: dict[str, dict[str, int]] = {}
     rows: list[Row] = []
@@ -128,7 +130,7 @@ def finetune_folds(
             rows += answers
     except KeyboardInterrupt:
         if fold.only is None:
-            record.write(out / RECORD, "interrupted")
+            record.write(out / RUN_JSON, "interrupted")
         raise
     lines = target_lines(rows, config.targets, seed=run.seed) if fold.only is None else ()
     finished = CrossValidated(out, told, counts, tuple(rows), lines, tuple(notes))
@@ -138,7 +140,7 @@ def finetune_folds(
         for note in notes:
             record.add_warning(note)
         record.add("folds", counts)
-        record.write(out / RECORD, "done")
+        record.write(out / RUN_JSON, "done")
     return finished
 
 

@@ -18,11 +18,12 @@ import equivox
 from equivox.errors import ConfigError
 from equivox.nets.brain_encoder import BrainEncoder
 from equivox.run.device import choose_device
-from equivox.run.record import RunRecord
+from equivox.run.record import RUN_JSON, RunRecord
+from equivox.run.training_folder import MODEL, prepare_training
 from equivox.tasks.encode.head_fit import fit_head, pose_errors_deg
 from equivox.tasks.encode.photometric import DegradationRange
 from equivox.tasks.encode.pooled import pool_scans
-from equivox.tasks.encode.train import MODEL, RECORD, TrainRun, prepare_folder
+from equivox.tasks.encode.train import TrainRun
 from equivox.tasks.encode.train_certificate import certify_encoder
 from equivox.tasks.encode.train_config import HeadConfig
 from equivox.tasks.encode.train_data import find_parts
@@ -101,7 +102,7 @@ def pretrain_head(
         "data": {"training": parts.training.digest(), "validation": parts.validation.digest()},
     }  # fmt: skip
     plan = json.loads(json.dumps(plan))
-    prepare_folder(run, plan)
+    prepare_training(run, plan)
     record = RunRecord(command, {**plan["settings"], "out": str(run.out)}, seed=run.seed, device=_cpu())
     for note in parts.notes:
         record.add_warning(note)
@@ -126,7 +127,7 @@ def pretrain_head(
     record.add("data", {**plan["data"], **counts})
     record.add("pose_deg", pose)
     record.add("model", {"path": MODEL, "sha256": model.sha256})
-    record.write(run.out / RECORD, "done")
+    record.write(run.out / RUN_JSON, "done")
     parameters = sum(one.numel() for one in encoder.head.parameters())
     return FittedHead(model, parameters, counts, pose, parts.notes)
 

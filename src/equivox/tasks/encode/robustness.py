@@ -25,10 +25,10 @@ from equivox.formats.markers import digest_of, marker_path, read_marker
 from equivox.formats.subjects import Subject, read_subject_table
 from equivox.geometry.rotations import random_rotations, rotation_from_vector
 from equivox.nets.brain_code import BrainCode
-from equivox.run.batch import RUN_JSON, RunChoice, clear_the_way, run_items
+from equivox.run.batch import RunChoice, clear_the_way, run_items
 from equivox.run.device import choose_device
 from equivox.run.items import ItemResult
-from equivox.run.record import RunRecord, file_sha256
+from equivox.run.record import RUN_JSON, RunRecord, file_sha256
 from equivox.run.seeds import generator_for
 from equivox.tasks.encode.data import open_brain
 from equivox.tasks.encode.model import EncodeModel, load_encode_model, require_encoder

@@ -6,20 +6,19 @@ Writes into the results' folder: ``model/`` (what ``equivox pose predict --model
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import equivox
-from equivox.errors import ConfigError, OutputError
-from equivox.formats.atomic import require_absent, require_folder, write_json
+from equivox.errors import ConfigError
 from equivox.run.device import DeviceChoice, choose_device
-from equivox.run.record import RunRecord
 from equivox.run.sampling import Samples
-from equivox.run.training import Course, Fitted, Schedule, fit
+from equivox.run.schedule import Schedule
+from equivox.run.training import Course, Fitted
+from equivox.run.training_folder import MODEL
+from equivox.run.training_folder import TrainRun as AnyTrainRun
+from equivox.run.training_session import Progress, TrainingSession
 from equivox.tasks.pose.loader import RotateSamples, SegmentSamples
 from equivox.tasks.pose.train_config import RotateTraining, SegmentTraining
 from equivox.tasks.pose.train_courses import RotateCourse, SegmentCourse
@@ -36,31 +35,14 @@ from equivox.tasks.pose.train_simulated import MixedSamples, SimulatedData, Simu
 from equivox.weights.folder import ModelFolder, find_model
 
 Network = Literal["segment", "rotate"]
-MODEL, CHECKPOINTS, CURVES, SETTINGS, RECORD = "model", "checkpoints", "curves.csv", "training.json", "run.json"
-MAY_CHANGE = ("n_epochs",)
-"""Settings that a resumed run may have otherwise."""
+BEFORE = {"object_symmetry": "mirror"}
+"""What runs of before that setting were of."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainRun:
+class TrainRun(AnyTrainRun):
     """How a training is run; nothing here changes what is learned, but the seed."""
 
-    out: Path
-    """Results' folder."""
-    seed: int = 0
-    """Seed of everything random."""
-    device: str = "auto"
-    """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
-    workers: int = 0
-    """Processes that prepare samples."""
-    resume: bool = False
-    """Go on from ``checkpoints/last.ckpt``."""
-    overwrite: bool = False
-    """Replace the results of an earlier run."""
-    keep_every: int | None = None
-    """Also keep the checkpoint of every so many epochs."""
-    tensorboard: bool = False
-    """Also write TensorBoard's files."""
     join: str | None = None
     """Model that the other network is taken from, so that the result can pose on its own."""
 
@@ -88,9 +70,6 @@ class Trained:
     device: DeviceChoice
     monitor: str
     warnings: tuple[str, ...]
-
-
-Progress = Callable[[int, Mapping[str, float]], None]
 
 
 def train_segment(
@@ -254,26 +233,16 @@ def _train(
         workers=run.workers,
     )
     plan = {"network": network, "seed": run.seed, "settings": settings.as_dict(), "data": dict(data)}
-    out = _prepare_folder(run, plan)
-    record = RunRecord(command, {**settings.as_dict(), "out": str(out)}, seed=run.seed, device=device.as_dict())
-    record.add("network", network)
-    record.add("data", {name: len(ids) for name, ids in data.items()})
-    for warning in warnings:
-        record.add_warning(warning)
-    course = make_course()
-    try:
-        with record.timed("training"):
-            fitted = fit(
-                course, training, validation, schedule, out,
-                device=device.device, resume=run.resume, tensorboard=run.tensorboard, on_epoch=progress,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        record.write(out / RECORD, "interrupted")
-        raise
-    model = write_model(out / MODEL, network, settings, fitted, monitor=monitor, data=data, other=other, seed=run.seed)
-    record.add("best", {"epoch": fitted.best_epoch, monitor: fitted.best_value})
-    record.add("model", {"path": MODEL, "sha256": model.sha256})
-    record.write(out / RECORD, "done")
+    session = TrainingSession(
+        run, plan, device, command=command, warnings=warnings, may_change=("n_epochs",), absent=BEFORE
+    )
+    session.record.add("network", network)
+    session.record.add("data", {name: len(ids) for name, ids in data.items()})
+    fitted = session.fit(make_course(), training, validation, schedule, progress)
+    model = write_model(
+        session.out / MODEL, network, settings, fitted, monitor=monitor, data=data, other=other, seed=run.seed
+    )
+    session.close(model, best={"epoch": fitted.best_epoch, monitor: fitted.best_value})
     return Trained(model, fitted, device, monitor, warnings)
 
 
@@ -287,35 +256,3 @@ def _other_network(name_or_folder: str, network: Network) -> ModelFolder:
             f"give a model folder that equivox pose train {wanted} or equivox model import has written."
         )
     return folder
-
-
-def _prepare_folder(run: TrainRun, plan: Mapping[str, Any]) -> Path:
-    """A folder that can be written, empty of other results, with the plan of this run in it."""
-    out = require_folder(run.out)
-    written = json.loads(json.dumps(plan))
-    if run.resume and (out / SETTINGS).exists():
-        _require_same_plan(out / SETTINGS, written)
-    else:
-        require_absent([out / name for name in (SETTINGS, CHECKPOINTS, CURVES, MODEL)], overwrite=run.overwrite)
-        for name in (CHECKPOINTS, MODEL):
-            shutil.rmtree(out / name, ignore_errors=True)
-        (out / CURVES).unlink(missing_ok=True)
-    write_json(out / SETTINGS, {"version": equivox.__version__, **written})
-    return out
-
-
-def _require_same_plan(path: Path, plan: Mapping[str, Any]) -> None:
-    """Refuse to go on with other settings or data than a run was begun with."""
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        old = {**before["settings"], **{key: before[key] for key in ("network", "seed", "data")}}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{path} cannot be read ({error}); start the run anew with --overwrite.") from error
-    new = {**plan["settings"], **{key: plan[key] for key in ("network", "seed", "data")}}
-    for name in sorted({*old, *new} - set(MAY_CHANGE)):
-        if old.get(name) == new.get(name) or (name == "object_symmetry" and name not in old and new[name] == "mirror"):
-            continue  # runs of before that setting were of mirror-symmetric objects
-        change = "" if name == "data" else f" ({old.get(name)} then, {new.get(name)} now)"
-        raise ConfigError(
-            f"{path.parent} was begun with another {name}{change}; resume with the same, or begin anew: --overwrite."
-        )
