@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from equivox.cli.main import main
-from equivox.cli.pose_train import RotateOptions, SegmentOptions, _values, app
+from equivox.cli.pose_train import RotateOptions, SegmentOptions, app
+from equivox.cli.speaking import given_values as _values
 from equivox.errors import ConfigError
 from equivox.tasks.pose.train_config import (
     Preset,

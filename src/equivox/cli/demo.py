@@ -35,9 +35,10 @@ def demo(*, out: Path = Path("equivox-demo"), output: Output | None = None) -> i
     """
     from equivox.cli.pose import print_outcome
     from equivox.run.batch import RunChoice
+    from equivox.run.evaluation_files import PAGE_NAME
     from equivox.samples import fetal_epi_folder
     from equivox.tasks.pose.config import EvaluateConfig, PredictConfig
-    from equivox.tasks.pose.evaluate import PAGE_NAME, evaluate_poses, write_evaluation
+    from equivox.tasks.pose.evaluate import evaluate_poses, write_evaluation
     from equivox.tasks.pose.evaluate_page import flip_lines, render_evaluation
     from equivox.tasks.pose.heldout import demo_rows, demo_table
     from equivox.tasks.pose.predict import REPORT, predict_poses

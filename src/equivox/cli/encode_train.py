@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from equivox import __version__
-from equivox.cli.options import RUNNING
+from equivox.cli.options import RUNNING, Training
+from equivox.cli.speaking import best_of, close_training, epoch_lines, given_values, print_document, say
 
 if TYPE_CHECKING:
     from equivox.tasks.encode.train import TrainedEncoder, TrainRun
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 LEARNING = Group("Learning", sort_key=6)
 DATA = Group("Data", sort_key=5)
 _LEARN, _DATA, _RUN = Parameter(group=LEARNING), Parameter(group=DATA), Parameter(group=RUNNING)
-_FLAG = Parameter(group=RUNNING, negative="")
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(Training):
     """How a training is run."""
 
     images: Annotated[Path | None, _DATA] = None
@@ -35,28 +34,10 @@ class TrainOptions:
     """What a folder or table is, where that cannot be told."""
     brain_extracted: Annotated[bool, Parameter(group=DATA, negative="")] = False
     """You vouch that nothing but brain is left; what looks like a skull is then a warning."""
-    seed: Annotated[int, _RUN] = 0
-    """Seed of everything random."""
-    device: Annotated[str, _RUN] = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
     devices: Annotated[int, _RUN] = 1
     """Devices, or processes on a CPU, that share every batch (DDP)."""
     precision: Annotated[Literal["32", "bf16", "16"], _RUN] = "32"
     """Mixed precision of the network."""
-    workers: Annotated[int, _RUN] = 0
-    """Processes that prepare samples; results do not depend on it."""
-    resume: Annotated[bool, _FLAG] = False
-    """Go on from the last whole epoch, exactly as if nothing had happened."""
-    overwrite: Annotated[bool, _FLAG] = False
-    """Replace the results of an earlier run."""
-    keep_every: Annotated[int | None, _RUN] = None
-    """Keep every so many epochs' checkpoint, beside the best and the last."""
-    tensorboard: Annotated[bool, _FLAG] = False
-    """Also write TensorBoard files, beside curves.csv."""
-    json: Annotated[bool, _FLAG] = False
-    """Print one JSON document on stdout."""
-    quiet: Annotated[bool, _FLAG] = False
-    """Print no progress."""
 
 
 @Parameter(name="*")
@@ -160,7 +141,7 @@ def pretrain(
     from equivox.tasks.encode.train import pretrain_encoder
 
     trained = pretrain_encoder(
-        inputs, config, _run(out, speak), command=sys.argv, progress=_progress(speak, config.epochs)
+        inputs, config, _run(out, speak), command=sys.argv, progress=epoch_lines(speak, config.epochs)
     )
     _close(trained, out, speak, "equivox.encode-pretrain/1")
     return 0
@@ -190,17 +171,17 @@ def _pretrain_head(inputs: list[str], out: Path, given: dict[str, Any], speak: T
             "schema": "equivox.encode-pretrain/1", "version": __version__, "results": [result],
             "warnings": list(fitted.warnings), "errors": [],
         }  # fmt: skip
-        print(json_format.dumps(document, indent=2))
+        print_document(document)
     if not speak.quiet:
         lines = [f"note: {text}" for text in fitted.warnings]
         lines += [f"pose {when}: {dict(values)}" for when, values in fitted.pose_deg.items()]
-        print("\n".join([*lines, f"model: {fitted.model.path}"]), file=sys.stderr)
+        say([*lines, f"model: {fitted.model.path}"])
     return 0
 
 
 def _print_line(line: str) -> None:
     """One line on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    say([line])
 
 
 def finetune(
@@ -256,7 +237,7 @@ def finetune(
     from equivox.tasks.encode.finetune import finetune_encoder
 
     trained = finetune_encoder(
-        inputs, model, config, _run(out, speak), command=sys.argv, progress=_progress(speak, config.epochs)
+        inputs, model, config, _run(out, speak), command=sys.argv, progress=epoch_lines(speak, config.epochs)
     )
     _close(trained, out, speak, "equivox.encode-finetune/1")
     return 0
@@ -274,24 +255,18 @@ def _finetune_folds(
             print(
                 f"fold {label}: {', '.join(f'{n} {name}' for name, n in counts.items())}", file=sys.stderr, flush=True
             )
-        return _progress(speak, config.epochs)
+        return epoch_lines(speak, config.epochs)
 
     finished = finetune_folds(
         inputs, model, config, _run(out, speak), FoldChoice.parse(fold), command=sys.argv, on_fold=on_fold
     )
     if speak.json:
-        print(json_format.dumps(finished.as_dict(), indent=2))
+        print_document(finished.as_dict())
     if not speak.quiet:
         lines = [f"note: {text}" for text in finished.warnings]
         lines.append(f"{len(finished.rows)} scans held out; {finished.told}")
-        print("\n".join([*lines, *(line.text for line in finished.lines)]), file=sys.stderr)
+        say([*lines, *(line.text for line in finished.lines)])
     return 0
-
-
-def given_values(options: object) -> dict[str, Any]:
-    """What was given on the command line."""
-    found = {item.name: getattr(options, item.name) for item in fields(options)}  # type: ignore[arg-type]
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _run(out: Path, speak: TrainOptions) -> TrainRun:
@@ -301,33 +276,7 @@ def _run(out: Path, speak: TrainOptions) -> TrainRun:
     return TrainRun(out=out, **{name: getattr(speak, name) for name in names})
 
 
-def _progress(speak: TrainOptions, epochs: int) -> Callable[[int, Mapping[str, float]], None] | None:
-    """One line on stderr per epoch."""
-
-    def line(epoch: int, row: Mapping[str, float]) -> None:
-        numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
-        print(f"[{epoch + 1}/{epochs}] {numbers}", file=sys.stderr, flush=True)
-
-    return None if speak.quiet else line
-
-
 def _close(trained: TrainedEncoder, out: Path, speak: TrainOptions, schema: str) -> None:
     """Say where the results are; on stdout for machines, on stderr for people."""
-    fitted = trained.fitted
-    if speak.json:
-        result = {
-            "out": str(out), "model": str(trained.model.path), "sha256": trained.model.sha256,
-            "parameters": trained.parameters, "scans": dict(trained.counts), "epochs": fitted.epochs,
-            "best_epoch": fitted.best_epoch, "best_value": fitted.best_value, "device": trained.device.as_dict(),
-            "last": dict(trained.values),
-        }  # fmt: skip
-        document = {
-            "schema": schema, "version": __version__, "results": [result], "warnings": list(trained.warnings),
-            "errors": [],
-        }  # fmt: skip
-        print(json_format.dumps(document, indent=2))
-    if not speak.quiet:
-        lines = [f"note: {text}" for text in trained.warnings]
-        lines.append(f"device {trained.device.device} ({trained.device.reason}), {trained.parameters} parameters")
-        lines.append(f"model: {trained.model.path}")
-        print("\n".join(lines), file=sys.stderr)
+    facts = {"scans": dict(trained.counts), **best_of(trained), "last": dict(trained.values)}
+    close_training(speak, schema, trained, out, facts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from cyclopts import App, Group, Parameter
 
 from equivox.cli.options import Output, Run
 from equivox.cli.orient_train import train
+from equivox.cli.speaking import close_evaluation, model_line, print_document, say
 
 if TYPE_CHECKING:
     from equivox.tasks.orient.predict import PredictRun
@@ -93,7 +93,7 @@ def predict(
         page=render_prediction,
     )  # fmt: skip
     if options.json:
-        print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
+        print_document(finished.as_dict())
     if not options.quiet:
         _close_prediction(finished)
     return finished.exit_code
@@ -140,31 +140,19 @@ def evaluate(
         How the command speaks.
     """
     from equivox.formats.atomic import require_absent
-    from equivox.tasks.orient.evaluate import (
-        CSV_NAME,
-        JSON_NAME,
-        PAGE_NAME,
-        EvaluateConfig,
-        evaluate_orientations,
-        write_evaluation,
-    )
+    from equivox.run.evaluation_files import evaluation_paths
+    from equivox.tasks.orient.evaluate import CSV_NAME, EvaluateConfig, evaluate_orientations, write_evaluation
     from equivox.tasks.orient.evaluate_page import render_evaluation, summary_lines
 
     speak = output or Output()
-    require_absent([out / name for name in (JSON_NAME, CSV_NAME, PAGE_NAME)], overwrite=speak.overwrite)
+    require_absent(evaluation_paths(out, CSV_NAME), overwrite=speak.overwrite)
     config = EvaluateConfig(
         particles=particles, model=model, truth=None if truth is None else str(truth), **_reading(table)
     )
     evaluation = evaluate_orientations(config, device=device, progress=None if speak.quiet else _print_progress())
     paths = write_evaluation(evaluation, out, page=render_evaluation(evaluation), overwrite=speak.overwrite)
-    if speak.json:
-        document = {**evaluation.as_dict(), "files": [str(path) for path in paths]}
-        print(json_format.dumps(document, indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(summary_lines(evaluation)))
-    if not speak.quiet:
-        lines = [f"note: {text}" for text in evaluation.notes] + [f"page: {out / PAGE_NAME}"]
-        print("\n".join(lines), file=sys.stderr)
+    notes = [f"note: {text}" for text in evaluation.notes]
+    close_evaluation(speak, evaluation.as_dict(), paths, summary_lines(evaluation), notes)
     return 0 if evaluation.left_out == 0 else 1
 
 
@@ -185,7 +173,7 @@ def _print_progress() -> Callable[[int, int], None]:
         tenth = 10 * done // max(1, total)
         if done == total or tenth not in told:
             told.add(tenth)
-            print(f"[{done}/{total}] particles", file=sys.stderr, flush=True)
+            say([f"[{done}/{total}] particles"])
 
     return line
 
@@ -193,11 +181,11 @@ def _print_progress() -> Callable[[int, int], None]:
 def _close_prediction(finished: PredictRun) -> None:
     """What was run, where the results are, what has no answer; on stderr."""
     lines = [f"note: {text}" for text in finished.notes]
-    lines.append(f"model {finished.model['name']}, device {finished.device.device} ({finished.device.reason})")
+    lines.append(model_line(finished.model, finished.device))
     if finished.failures:
         lines.append(f"without an answer: {int((~finished.usable).sum())} of {len(finished.usable)} particles")
         lines += [f"  {reason}" for _, _, reason in finished.failures[:20]]
     if bool(finished.usable.any()):
         lines += [f"results: {finished.out / 'orientations.csv'}", f"table: {finished.table}"]
         lines.append(f"page: {finished.out / 'orientations.html'}")
-    print("\n".join(lines), file=sys.stderr)
+    say(lines)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from equivox import __version__
-from equivox.cli.options import RUNNING
-
-if TYPE_CHECKING:
-    from equivox.tasks.orient.train import TrainedOrientation
+from equivox.cli.options import Training
+from equivox.cli.speaking import close_training, epoch_lines, given_values
 
 DATA, LEARNING, PICTURE = Group("Data", sort_key=5), Group("Learning", sort_key=6), Group("Pictures", sort_key=7)
-_RUN, _FLAG = Parameter(group=RUNNING), Parameter(group=RUNNING, negative="")
 _DATA, _LEARN, _PICTURE = Parameter(group=DATA), Parameter(group=LEARNING), Parameter(group=PICTURE)
 _PAIR = Parameter(group=DATA, consume_multiple=True, negative="")
 
@@ -87,27 +81,6 @@ class LearnOptions:
     """Point group of the particle: C1, C2 ..., D2 ..., T, T-relion, O, I1, I2, I3, I4."""
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """How a training is run."""
-
-    seed: Annotated[int, _RUN] = 0
-    """Seed of everything random."""
-    device: Annotated[str, _RUN] = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-    workers: Annotated[int, _RUN] = 0
-    """Processes that prepare pictures; results do not depend on it."""
-    resume: Annotated[bool, _FLAG] = False
-    """Go on from the last whole epoch, exactly as if nothing had happened."""
-    overwrite: Annotated[bool, _FLAG] = False
-    """Replace the results of an earlier run."""
-    json: Annotated[bool, _FLAG] = False
-    """Print one JSON document on stdout."""
-    quiet: Annotated[bool, _FLAG] = False
-    """Print no progress."""
-
-
 def train(
     data: str,
     /,
@@ -115,7 +88,7 @@ def train(
     out: Path,
     source: SourceOptions | None = None,
     options: LearnOptions | None = None,
-    run: TrainOptions | None = None,
+    run: Training | None = None,
 ) -> None:
     """Train a network that tells the orientation of one particle.
 
@@ -145,8 +118,8 @@ def train(
     from equivox.tasks.orient.config import OrientTraining
     from equivox.tasks.orient.train_stack import StackChoice
 
-    given, speak = source or SourceOptions(), run or TrainOptions()
-    values = _values(options or LearnOptions())
+    given, speak = source or SourceOptions(), run or Training()
+    values = given_values(options or LearnOptions())
     for name in ("particles", "validation", "fixed", "views", "snr", "defocus_angstrom", "shift_angstrom"):
         if getattr(given, name) is not None:
             values[name] = getattr(given, name)
@@ -159,7 +132,6 @@ def train(
         project=None if given.project is None else str(given.project), own_pixel_angstrom=given.pixel_size_angstrom,
         contrast=given.contrast,
     )  # fmt: skip
-    from equivox.run.training_folder import TrainRun
     from equivox.tasks.orient.train import TrainData, train_orientation
 
     trained = train_orientation(
@@ -168,50 +140,13 @@ def train(
             histogram=None if given.histogram is None else str(given.histogram), stack=stack,
         ),
         settings,
-        TrainRun(
-            out=out, seed=speak.seed, device=speak.device, workers=speak.workers, resume=speak.resume,
-            overwrite=speak.overwrite,
-        ),
+        speak.train_run(out),
         command=sys.argv,
-        progress=None if speak.quiet else _progress(settings.epochs),
+        progress=epoch_lines(speak, settings.epochs, ("train_loss", "val_loss", "val_angle_rad")),
     )  # fmt: skip
-    _close_training(trained, out, speak)
-
-
-def _values(options: LearnOptions) -> dict[str, Any]:
-    """What was given on the command line."""
-    found = {field.name: getattr(options, field.name) for field in fields(options)}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _progress(epochs: int) -> Callable[[int, Mapping[str, float]], None]:
-    """One line on stderr per epoch."""
-    shown = ("train_loss", "val_loss", "val_angle_rad")
-
-    def line(epoch: int, row: Mapping[str, float]) -> None:
-        numbers = "  ".join(f"{name} {row[name]:.4g}" for name in shown if name in row)
-        print(f"[{epoch + 1}/{epochs}] {numbers}", file=sys.stderr, flush=True)
-
-    return line
-
-
-def _close_training(trained: TrainedOrientation, out: Path, speak: TrainOptions) -> None:
-    """Say where the results are; on stdout for machines, on stderr for people."""
-    if speak.json:
-        result = {
-            "out": str(out), "model": str(trained.model.path), "sha256": trained.model.sha256,
-            "parameters": trained.parameters, "pictures": dict(trained.counts), "epochs": trained.fitted.epochs,
-            "validation": dict(trained.measured), "device": trained.device.as_dict(),
-        }  # fmt: skip
-        document = {
-            "schema": "equivox.orient-train/1", "version": __version__, "results": [result],
-            "warnings": list(trained.warnings), "errors": [],
-        }  # fmt: skip
-        print(json_format.dumps(document, indent=2))
-    if not speak.quiet:
-        measured = trained.measured
-        lines = [f"note: {text}" for text in trained.warnings]
-        lines.append(f"device {trained.device.device} ({trained.device.reason}), {trained.parameters} parameters")
-        lines.append(f"validation: mean error {measured['mean_rad']:.4f} rad, {measured['near']:.1%} within 10 degrees")
-        lines.append(f"model: {trained.model.path}")
-        print("\n".join(lines), file=sys.stderr)
+    measured = trained.measured
+    close_training(
+        speak, "equivox.orient-train/1", trained, out,
+        {"pictures": dict(trained.counts), "validation": dict(measured)},
+        [f"validation: mean error {measured['mean_rad']:.4f} rad, {measured['near']:.1%} within 10 degrees"],
+    )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from equivox.cli.pick_convert import convert
 from equivox.cli.pick_evaluate import evaluate
 from equivox.cli.pick_options import texts
 from equivox.cli.pick_train import train
+from equivox.cli.speaking import lost_lines, print_document, say
 
 if TYPE_CHECKING:
     from equivox.tasks.pick.predict import MicrographOutcome, PickRun
@@ -141,7 +141,7 @@ def predict(
         command=sys.argv, progress=None if options.quiet else _print_outcome,
     )  # fmt: skip
     if options.json:
-        print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
+        print_document(finished.as_dict())
     if not options.quiet:
         _close_prediction(finished)
     return finished.exit_code
@@ -154,12 +154,11 @@ def _print_outcome(done: int, total: int, outcome: MicrographOutcome) -> None:
         picks = outcome.result.picks
         sure = int((picks.probability >= 0.5).sum())
         state = f"{'kept, ' if outcome.resumed else ''}{sure} picks above 0.5, {picks.contrast} particles"
-    print(f"[{done}/{total}] {outcome.entry.path.name}  {state}", file=sys.stderr, flush=True)
+    say([f"[{done}/{total}] {outcome.entry.path.name}  {state}"])
 
 
 def _close_prediction(finished: PickRun) -> None:
     """What was run, what is doubtful, where the results are; on stderr."""
-    lost = [outcome for outcome in finished.outcomes if outcome.result is None]
     kept = finished.picks
     lines = [f"note: {text}" for text in finished.warnings[:20]]
     lines.append(
@@ -170,11 +169,6 @@ def _close_prediction(finished: PickRun) -> None:
         f"{sum(len(one) for one in kept)} picks of probability {finished.threshold:.2f} or more on {len(kept)} images"
         f"{'' if finished.calibrated else ' (not calibrated)'}"
     )
-    if lost:
-        lines.append(f"without picks: {len(lost)} of {len(finished.outcomes)}")
-        lines += [
-            f"  {one.reason}" if one.reason.startswith(one.entry.name) else f"  {one.entry.name}: {one.reason}"
-            for one in lost[:20]
-        ]
+    lines += lost_lines(finished.outcomes, "without picks")
     lines.append(f"results: {finished.out / 'picks.csv'}")
-    print("\n".join(lines), file=sys.stderr)
+    say(lines)

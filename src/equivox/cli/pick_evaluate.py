@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +10,7 @@ from cyclopts import Group, Parameter
 
 from equivox.cli.options import Output
 from equivox.cli.pick_options import LabelOptions, texts
+from equivox.cli.speaking import close_evaluation, say_now_and_then
 
 MEASURE = Group("Measure", sort_key=6)
 _OPTION = Parameter(group=MEASURE)
@@ -84,19 +83,13 @@ def evaluate(
         How the command speaks.
     """
     from equivox.formats.atomic import require_absent
+    from equivox.run.evaluation_files import evaluation_paths
     from equivox.tasks.pick.config import PickSource
-    from equivox.tasks.pick.evaluate import (
-        CSV_NAME,
-        JSON_NAME,
-        PAGE_NAME,
-        EvaluateConfig,
-        evaluate_picks,
-        write_evaluation,
-    )
+    from equivox.tasks.pick.evaluate import CSV_NAME, EvaluateConfig, evaluate_picks, write_evaluation
     from equivox.tasks.pick.evaluate_page import render_evaluation, summary_lines
 
     speak, read, judge = output or Output(), labels or LabelOptions(), measure or MeasureOptions()
-    require_absent([out / name for name in (JSON_NAME, CSV_NAME, PAGE_NAME)], overwrite=speak.overwrite)
+    require_absent(evaluation_paths(out, CSV_NAME), overwrite=speak.overwrite)
     config = EvaluateConfig(
         source=PickSource(
             micrographs=tuple(micrographs), coordinates=texts(coordinates),
@@ -109,21 +102,8 @@ def evaluate(
         tolerance_angstrom=judge.tolerance_angstrom, edge_angstrom=judge.edge_angstrom, threshold=judge.threshold,
         turned=judge.turned, seed=judge.seed,
     )  # fmt: skip
-    evaluation = evaluate_picks(config, device=judge.device, progress=None if speak.quiet else _print_progress)
+    evaluation = evaluate_picks(config, device=judge.device, progress=None if speak.quiet else say_now_and_then)
     paths = write_evaluation(evaluation, out, page=render_evaluation(evaluation), overwrite=speak.overwrite)
-    if speak.json:
-        document = {**evaluation.as_dict(), "files": [str(path) for path in paths]}
-        print(json_format.dumps(document, indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(summary_lines(evaluation)))
-    if not speak.quiet:
-        lines = [f"note: {text}" for text in evaluation.notes]
-        lines.append(f"page: {out / PAGE_NAME}")
-        print("\n".join(lines), file=sys.stderr)
+    notes = [f"note: {text}" for text in evaluation.notes]
+    close_evaluation(speak, evaluation.as_dict(), paths, summary_lines(evaluation), notes)
     return 0
-
-
-def _print_progress(done: int, total: int, what: str) -> None:
-    """One line on stderr now and then."""
-    if done == total or done % max(1, total // 10) == 0:
-        print(f"[{done}/{total}] {what}", file=sys.stderr, flush=True)

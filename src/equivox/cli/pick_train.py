@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from equivox import __version__
-from equivox.cli.options import RUNNING
+from equivox.cli.options import Training
 from equivox.cli.pick_options import LabelOptions, texts
-
-if TYPE_CHECKING:
-    from equivox.tasks.pick.train import TrainedPicker
+from equivox.cli.speaking import close_training, epoch_lines, given_values, say
 
 LEARNING = Group("Learning", sort_key=6)
-_RUN = Parameter(group=RUNNING)
-_FLAG = Parameter(group=RUNNING, negative="")
 _LEARN = Parameter(group=LEARNING)
 
 
@@ -55,29 +48,6 @@ class LearnOptions:
     """Learn nothing nearer to the edge."""
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """How a training is run."""
-
-    seed: Annotated[int, _RUN] = 0
-    """Seed of everything random."""
-    device: Annotated[str, _RUN] = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-    workers: Annotated[int, _RUN] = 0
-    """Processes that prepare tiles; results do not depend on it."""
-    resume: Annotated[bool, _FLAG] = False
-    """Go on from the last whole epoch, exactly as if nothing had happened."""
-    overwrite: Annotated[bool, _FLAG] = False
-    """Replace the results of an earlier run."""
-    tensorboard: Annotated[bool, _FLAG] = False
-    """Also write TensorBoard files, beside curves.csv."""
-    json: Annotated[bool, _FLAG] = False
-    """Print one JSON document on stdout."""
-    quiet: Annotated[bool, _FLAG] = False
-    """Print no progress."""
-
-
 def train(
     micrographs: list[str],
     /,
@@ -87,7 +57,7 @@ def train(
     out: Path,
     labels: LabelOptions | None = None,
     options: LearnOptions | None = None,
-    run: TrainOptions | None = None,
+    run: Training | None = None,
 ) -> None:
     """Train a picker on labelled micrographs.
 
@@ -119,7 +89,7 @@ def train(
     """
     from equivox.tasks.pick.config import PickSource, PickTraining
 
-    read, speak = labels or LabelOptions(), run or TrainOptions()
+    read, speak = labels or LabelOptions(), run or Training()
     source = PickSource(
         micrographs=tuple(micrographs), coordinates=texts(coordinates), radius_angstrom=radius_angstrom,
         pixel_size_angstrom=read.pixel_size_angstrom, negatives=texts(read.negatives), masks=texts(read.masks),
@@ -127,71 +97,32 @@ def train(
         split=None if read.split is None else str(read.split), validation_share=read.validation_share,
     )  # fmt: skip
     settings = PickTraining()
-    given = _values(options or LearnOptions())
+    given = given_values(options or LearnOptions())
     network = {name: given.pop(key) for key, name in (("network", "preset"), ("grid", "grid")) if key in given}
     if network:
         given["network"] = network if "preset" in network else {**settings.network, **network}
     if "expected_number" in given and "risk" not in given:
         given["risk"] = "binomial"
     settings = settings.with_values(**given)
-    from equivox.run.training_folder import TrainRun
     from equivox.tasks.pick.train import train_picker
 
     trained = train_picker(
         [source],
         settings,
-        TrainRun(
-            out=out, seed=speak.seed, device=speak.device, workers=speak.workers, resume=speak.resume,
-            overwrite=speak.overwrite, tensorboard=speak.tensorboard,
-        ),
+        speak.train_run(out),
         command=sys.argv,
-        progress=_progress(speak, settings.epochs),
+        progress=epoch_lines(speak, settings.epochs, ("train_loss", "val_average_precision")),
         reading=None if speak.quiet else _print_reading,
     )  # fmt: skip
-    _close_training(trained, out, speak)
-
-
-def _values(options: LearnOptions) -> dict[str, Any]:
-    """What was given on the command line."""
-    found = {field.name: getattr(options, field.name) for field in fields(options)}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _progress(speak: TrainOptions, epochs: int) -> Callable[[int, Mapping[str, float]], None] | None:
-    """One line on stderr per epoch."""
-    shown = ("train_loss", "val_average_precision")
-
-    def line(epoch: int, row: Mapping[str, float]) -> None:
-        numbers = "  ".join(f"{name} {row[name]:.4g}" for name in shown if name in row)
-        print(f"[{epoch + 1}/{epochs}] {numbers}", file=sys.stderr, flush=True)
-
-    return None if speak.quiet else line
+    precision = trained.average_precision
+    close_training(
+        speak, "equivox.pick-train/1", trained, out,
+        {**trained.counts, "best_epoch": trained.fitted.best_epoch, "average_precision": precision},
+        [f"average precision {precision:.3f} on the validation micrographs"],
+    )  # fmt: skip
 
 
 def _print_reading(done: int, total: int, name: str) -> None:
     """One line on stderr when all micrographs are read, and now and then before."""
     if done == total or done % 20 == 0:
-        print(f"read {done} of {total} micrographs", file=sys.stderr, flush=True)
-
-
-def _close_training(trained: TrainedPicker, out: Path, speak: TrainOptions) -> None:
-    """Say where the results are; on stdout for machines, on stderr for people."""
-    fitted = trained.fitted
-    if speak.json:
-        result = {
-            "out": str(out), "model": str(trained.model.path), "sha256": trained.model.sha256,
-            "parameters": trained.parameters, **trained.counts, "epochs": fitted.epochs,
-            "best_epoch": fitted.best_epoch, "average_precision": trained.average_precision,
-            "device": trained.device.as_dict(),
-        }  # fmt: skip
-        document = {
-            "schema": "equivox.pick-train/1", "version": __version__, "results": [result],
-            "warnings": list(trained.warnings), "errors": [],
-        }  # fmt: skip
-        print(json_format.dumps(document, indent=2, ensure_ascii=False))
-    if not speak.quiet:
-        lines = [f"note: {text}" for text in trained.warnings]
-        lines.append(f"device {trained.device.device} ({trained.device.reason}), {trained.parameters} parameters")
-        lines.append(f"average precision {trained.average_precision:.3f} on the validation micrographs")
-        lines.append(f"model: {trained.model.path}")
-        print("\n".join(lines), file=sys.stderr)
+        say([f"read {done} of {total} micrographs"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +10,7 @@ from cyclopts import App, Parameter
 
 from equivox.cli.options import Output, Run
 from equivox.cli.pose_transform import register as register_transforms
+from equivox.cli.speaking import close_evaluation, model_line, print_document, say
 
 if TYPE_CHECKING:
     from equivox.tasks.pose.predict import PoseOutcome, PredictRun
@@ -111,7 +111,7 @@ def predict(
         inputs, out, config, options.choice(), command=sys.argv, progress=None if options.quiet else print_outcome
     )
     if options.json:
-        print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
+        print_document(finished.as_dict())
     if not options.quiet:
         print_closing(finished)
     return finished.exit_code
@@ -176,13 +176,14 @@ def evaluate(
         How the command speaks.
     """
     from equivox.formats.atomic import require_absent
+    from equivox.run.evaluation_files import evaluation_paths
     from equivox.tasks.pose.config import EvaluateConfig
-    from equivox.tasks.pose.evaluate import ERRORS_NAME, JSON_NAME, PAGE_NAME, evaluate_poses, write_evaluation
+    from equivox.tasks.pose.evaluate import ERRORS_NAME, evaluate_poses, write_evaluation
     from equivox.tasks.pose.evaluate_page import flip_lines, render_evaluation, summary_lines, unmatched_lines
 
     speak = output or Output()
     place = out or (predicted if predicted.is_dir() else predicted.parent)
-    require_absent([place / name for name in (JSON_NAME, ERRORS_NAME, PAGE_NAME)], overwrite=speak.overwrite)
+    require_absent(evaluation_paths(place, ERRORS_NAME), overwrite=speak.overwrite)
     config = EvaluateConfig(
         predicted=predicted, truth=truth, masks=masks, resamples=resamples, seed=seed, consistency=consistency,
         model=model, scans=scans, random_rotations=random_rotations, symmetry=symmetry,
@@ -194,14 +195,9 @@ def evaluate(
         check = consistency_check(config, device=device, progress=None if speak.quiet else _print_consistency)
     evaluation = evaluate_poses(config, consistency=check)
     paths = write_evaluation(evaluation, place, page=render_evaluation(evaluation), overwrite=speak.overwrite)
-    if speak.json:
-        document = {**evaluation.as_dict(), "files": [str(path) for path in paths]}
-        print(json_format.dumps(document, indent=2, ensure_ascii=False))
-    else:
-        print("\n".join([*summary_lines(evaluation), *flip_lines(evaluation)]))
-    if not speak.quiet:
-        lines = [*unmatched_lines(evaluation.unmatched), *evaluation.notes, f"page: {place / PAGE_NAME}"]
-        print("\n".join(lines), file=sys.stderr)
+    summary = [*summary_lines(evaluation), *flip_lines(evaluation)]
+    notes = [*unmatched_lines(evaluation.unmatched), *evaluation.notes]
+    close_evaluation(speak, evaluation.as_dict(), paths, summary, notes)
     return 0
 
 
@@ -220,14 +216,14 @@ def print_outcome(done: int, total: int, outcome: PoseOutcome) -> None:
         line += f"  {sum(row.world_from_head is not None for row in rows)} of {len(rows)} frames"
     if first.reason and first.world_from_head is not None:
         line += f"  {first.reason}"
-    print(line, file=sys.stderr, flush=True)
+    say([line])
 
 
 def print_closing(finished: PredictRun) -> None:
     """What was run, where the results are, what has no pose; on stderr."""
     rows = finished.rows
     lost = [row for row in rows if row.world_from_head is None]
-    lines = [f"model {finished.model['name']}, device {finished.device.device} ({finished.device.reason})"]
+    lines = [model_line(finished.model, finished.device)]
     lines += [f"note: {text}" for text in finished.warnings[:10]]
     if lost:
         lines.append(f"without a pose: {len(lost)} of {len(rows)}")
@@ -238,9 +234,9 @@ def print_closing(finished: PredictRun) -> None:
     lines.append(
         f"{'page' if finished.config.report else 'results'}: {page if finished.config.report else finished.out}"
     )
-    print("\n".join(lines), file=sys.stderr)
+    say(lines)
 
 
 def _print_consistency(done: int, total: int, name: str) -> None:
     if done == 1 or done % 10 == 0 or done == total:
-        print(f"[{done}/{total}] predictions for --consistency: {name}", file=sys.stderr, flush=True)
+        say([f"[{done}/{total}] predictions for --consistency: {name}"])

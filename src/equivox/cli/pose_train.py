@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
 from equivox import __version__
-from equivox.cli.options import RUNNING
+from equivox.cli.options import RUNNING, Training
+from equivox.cli.speaking import epoch_lines, given_values, print_document, say
 from equivox.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,38 +44,21 @@ def _learn(*names: str) -> Parameter:
 
 
 _RUN = Parameter(group=RUNNING)
-_FLAG = Parameter(group=RUNNING, negative="")
+SHOWN = ("train_loss", "val_loss", "val_dice_class_1", "val_rotation_error_deg", "val_euler_mean_error_deg")
+"""Numbers of an epoch that a terminal shows."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(Training):
     """How a training is run."""
 
-    seed: Annotated[int, _RUN] = 0
-    """Seed of everything random."""
-    device: Annotated[str, _RUN] = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-    workers: Annotated[int, _RUN] = 0
-    """Processes that prepare samples; results do not depend on it."""
-    resume: Annotated[bool, _FLAG] = False
-    """Go on from the last whole epoch, exactly as if nothing had happened."""
-    overwrite: Annotated[bool, _FLAG] = False
-    """Replace the results of an earlier run."""
-    keep_every: Annotated[int | None, _RUN] = None
-    """Keep every so many epochs' checkpoint, beside the best and the last."""
-    tensorboard: Annotated[bool, _FLAG] = False
-    """Also write TensorBoard files, beside curves.csv."""
     join: Annotated[str | None, _RUN] = None
     """Name or folder of a model: take the other network from it, so that the result can pose on its own."""
     simulate: Annotated[int | None, Parameter(group=SIMULATION)] = None
     """Simulate so many new head stacks per epoch, beside the folders' volumes or instead of them (preset equivox)."""
     templates: Annotated[Path | None, Parameter(group=SIMULATION)] = None
     """Folder of templates for --simulate, as equivox simulate head takes it."""
-    json: Annotated[bool, _FLAG] = False
-    """Print one JSON document on stdout."""
-    quiet: Annotated[bool, _FLAG] = False
-    """Print no progress."""
 
 
 @Parameter(name="*")
@@ -236,7 +218,7 @@ def segment(
     """
     from equivox.tasks.pose.train_config import segment_preset
 
-    values = _values(options or SegmentOptions())
+    values = given_values(options or SegmentOptions())
     settings = segment_preset(preset).with_values(**values)
     if "max_voxel_size_mm" in values and not settings.randomise_res:
         raise ConfigError("--max_res_iso does nothing without --randomise_res; pass both or neither.")
@@ -253,7 +235,7 @@ def segment(
         _train_run(speak, place),
         simulated=_simulated(speak),
         command=sys.argv,
-        progress=_progress(speak, settings.n_epochs),
+        progress=epoch_lines(speak, settings.n_epochs, SHOWN),
     )
     _close(trained, place, speak)
 
@@ -299,7 +281,7 @@ def rotate(
 
     speak = run or TrainOptions()
     layout = sort_paths(paths or [], simulate=speak.simulate is not None)
-    settings = rotate_preset(preset).with_values(**_values(options or RotateOptions()))
+    settings = rotate_preset(preset).with_values(**given_values(options or RotateOptions()))
     place = _one_place(layout.results, out)
     from equivox.tasks.pose.train import train_rotate
 
@@ -309,15 +291,9 @@ def rotate(
         _train_run(speak, place),
         simulated=_simulated(speak),
         command=sys.argv,
-        progress=_progress(speak, settings.n_epochs),
+        progress=epoch_lines(speak, settings.n_epochs, SHOWN),
     )
     _close(trained, place, speak)
-
-
-def _values(options: CommonOptions) -> dict[str, Any]:
-    """What was given on the command line."""
-    found = {field.name: getattr(options, field.name) for field in fields(options)}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _segment_folders(
@@ -364,17 +340,6 @@ def _train_run(speak: TrainOptions, place: Path) -> TrainRun:
     )  # fmt: skip
 
 
-def _progress(speak: TrainOptions, epochs: int) -> Callable[[int, Mapping[str, float]], None] | None:
-    """One line on stderr per epoch."""
-    shown = ("train_loss", "val_loss", "val_dice_class_1", "val_rotation_error_deg", "val_euler_mean_error_deg")
-
-    def line(epoch: int, row: Mapping[str, float]) -> None:
-        numbers = "  ".join(f"{name} {row[name]:.4g}" for name in shown if name in row)
-        print(f"[{epoch + 1}/{epochs}] {numbers}", file=sys.stderr, flush=True)
-
-    return None if speak.quiet else line
-
-
 def _close(trained: Trained, place: Path, speak: TrainOptions) -> None:
     """Say where the results are; on stdout for machines, on stderr for people."""
     fitted = trained.fitted
@@ -388,10 +353,10 @@ def _close(trained: Trained, place: Path, speak: TrainOptions) -> None:
             "schema": "equivox.pose-train/1", "version": __version__, "results": [result],
             "warnings": list(trained.warnings), "errors": [],
         }  # fmt: skip
-        print(json_format.dumps(document, indent=2))
+        print_document(document)
     if not speak.quiet:
         lines = [f"note: {text}" for text in trained.warnings]
         lines.append(f"device {trained.device.device} ({trained.device.reason})")
         lines.append(f"best: epoch {fitted.best_epoch + 1}, {trained.monitor} {fitted.best_value:.4g}")
         lines.append(f"model: {trained.model.path}")
-        print("\n".join(lines), file=sys.stderr)
+        say(lines)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 
-from equivox import __version__
-from equivox.cli.options import RUNNING, Output, Run
+from equivox.cli.options import Output, Run, Training
 from equivox.cli.shapes_voxelize import register as register_voxelize
-
-if TYPE_CHECKING:
-    from equivox.run.classification import ClassifyRun, FileOutcome
-    from equivox.run.training_session import Trained
+from equivox.cli.speaking import (
+    best_of,
+    close_classification,
+    close_evaluation,
+    close_training,
+    epoch_lines,
+    given_values,
+    say_classified,
+    say_now_and_then,
+)
 
 app = App(
     name="shapes",
@@ -26,8 +29,8 @@ app = App(
 )
 register_voxelize(app)
 DATA, LEARNING, INPUT = Group("Data", sort_key=5), Group("Learning", sort_key=6), Group("Input", sort_key=7)
-_RUN = Parameter(group=RUNNING)
-_FLAG = Parameter(group=RUNNING, negative="")
+SHOWN = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+"""Numbers of an epoch that a terminal shows."""
 _LEARN, _INPUT, _DATA = Parameter(group=LEARNING), Parameter(group=INPUT), Parameter(group=DATA)
 _SWITCH = Parameter(group=LEARNING)
 
@@ -94,31 +97,6 @@ class LearnOptions:
     """Proteins: C-alpha atoms alike, or in five channels by what the chain does."""
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """How a training is run."""
-
-    seed: Annotated[int, _RUN] = 0
-    """Seed of everything random."""
-    device: Annotated[str, _RUN] = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-    workers: Annotated[int, _RUN] = 0
-    """Processes that prepare samples; results do not depend on it."""
-    resume: Annotated[bool, _FLAG] = False
-    """Go on from the last whole epoch, exactly as if nothing had happened."""
-    overwrite: Annotated[bool, _FLAG] = False
-    """Replace the results of an earlier run."""
-    keep_every: Annotated[int | None, _RUN] = None
-    """Keep every so many epochs' checkpoint, beside the best and the last."""
-    tensorboard: Annotated[bool, _FLAG] = False
-    """Also write TensorBoard files, beside curves.csv."""
-    json: Annotated[bool, _FLAG] = False
-    """Print one JSON document on stdout."""
-    quiet: Annotated[bool, _FLAG] = False
-    """Print no progress."""
-
-
 @app.command
 def train(
     data: str,
@@ -129,7 +107,7 @@ def train(
     reduction: int = 1,
     source: DataOptions | None = None,
     options: LearnOptions | None = None,
-    run: TrainOptions | None = None,
+    run: Training | None = None,
 ) -> None:
     """Train a classifier of objects.
 
@@ -164,27 +142,24 @@ def train(
     from equivox.tasks.shapes.presets import shape_preset
 
     settings = shape_preset(preset, reduction=reduction)
-    given = _values(options or LearnOptions())
+    given = given_values(options or LearnOptions())
     network = given.pop("network", None)
     if network is not None:
         given["network"] = {"architecture": network}
     settings = settings.with_values(**given)
     chosen = data_config(data, source)
-    speak = run or TrainOptions()
-    from equivox.run.training_folder import TrainRun
+    speak = run or Training()
     from equivox.tasks.shapes.train import train_shapes
 
     trained = train_shapes(
         chosen,
         settings,
-        TrainRun(
-            out=out, seed=speak.seed, device=speak.device, workers=speak.workers, resume=speak.resume,
-            overwrite=speak.overwrite, keep_every=speak.keep_every, tensorboard=speak.tensorboard,
-        ),
+        speak.train_run(out),
         command=sys.argv,
-        progress=_progress(speak, settings.epochs),
+        progress=epoch_lines(speak, settings.epochs, SHOWN),
     )  # fmt: skip
-    _close_training(trained, out, speak)
+    facts = {"objects": dict(trained.counts), **best_of(trained)}
+    close_training(speak, "equivox.shapes-train/1", trained, out, facts)
 
 
 @app.command
@@ -241,33 +216,21 @@ def evaluate(
         How the command speaks.
     """
     from equivox.formats.atomic import require_absent
-    from equivox.tasks.shapes.evaluate import (
-        CSV_NAME,
-        JSON_NAME,
-        PAGE_NAME,
-        EvaluateConfig,
-        evaluate_shapes,
-        write_evaluation,
-    )
+    from equivox.run.classifier_evaluation import CSV_NAME
+    from equivox.run.evaluation_files import evaluation_paths
+    from equivox.tasks.shapes.evaluate import EvaluateConfig, evaluate_shapes, write_evaluation
     from equivox.tasks.shapes.evaluate_page import render_evaluation, summary_lines
 
     speak = output or Output()
-    require_absent([out / name for name in (JSON_NAME, CSV_NAME, PAGE_NAME)], overwrite=speak.overwrite)
+    require_absent(evaluation_paths(out, CSV_NAME), overwrite=speak.overwrite)
     config = EvaluateConfig(
         model=model, data=data_config(data, source), split=split, rotations=rotations, objects=objects,
         retrieval=retrieval, seed=seed,
     )  # fmt: skip
-    evaluation = evaluate_shapes(config, device=device, progress=None if speak.quiet else _print_progress)
+    evaluation = evaluate_shapes(config, device=device, progress=None if speak.quiet else say_now_and_then)
     paths = write_evaluation(evaluation, out, page=render_evaluation(evaluation), overwrite=speak.overwrite)
-    if speak.json:
-        document = {**evaluation.as_dict(), "files": [str(path) for path in paths]}
-        print(json_format.dumps(document, indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(summary_lines(evaluation)))
-    if not speak.quiet:
-        lines = [f"note: {text}" for text in evaluation.notes]
-        lines.append(f"page: {out / PAGE_NAME}")
-        print("\n".join(lines), file=sys.stderr)
+    notes = [f"note: {text}" for text in evaluation.notes]
+    close_evaluation(speak, evaluation.as_dict(), paths, summary_lines(evaluation), notes)
     return 0
 
 
@@ -307,13 +270,14 @@ def predict(
 
     options = run or Run()
     finished = predict_shapes(
-        inputs, out, model, options.choice(), command=sys.argv, progress=None if options.quiet else _print_outcome
+        inputs,
+        out,
+        model,
+        options.choice(),
+        command=sys.argv,
+        progress=None if options.quiet else say_classified("objects"),
     )
-    if options.json:
-        print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
-    if not options.quiet:
-        _close_prediction(finished)
-    return finished.exit_code
+    return close_classification(options, finished)
 
 
 def data_config(data: str, source: DataOptions | None) -> Any:
@@ -325,73 +289,3 @@ def data_config(data: str, source: DataOptions | None) -> Any:
         data=data, task=given.task or "", fold=given.fold, perturbed=given.perturbed,
         labels=None if given.labels is None else str(given.labels),
     )  # fmt: skip
-
-
-def _values(options: LearnOptions) -> dict[str, Any]:
-    """What was given on the command line."""
-    found = {field.name: getattr(options, field.name) for field in fields(options)}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _progress(speak: TrainOptions, epochs: int) -> Callable[[int, Mapping[str, float]], None] | None:
-    """One line on stderr per epoch."""
-    shown = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-
-    def line(epoch: int, row: Mapping[str, float]) -> None:
-        numbers = "  ".join(f"{name} {row[name]:.4g}" for name in shown if name in row)
-        print(f"[{epoch + 1}/{epochs}] {numbers}", file=sys.stderr, flush=True)
-
-    return None if speak.quiet else line
-
-
-def _close_training(trained: Trained, out: Path, speak: TrainOptions) -> None:
-    """Say where the results are; on stdout for machines, on stderr for people."""
-    fitted = trained.fitted
-    if speak.json:
-        result = {
-            "out": str(out), "model": str(trained.model.path), "sha256": trained.model.sha256,
-            "parameters": trained.parameters, "objects": dict(trained.counts), "epochs": fitted.epochs,
-            "best_epoch": fitted.best_epoch, "best_value": fitted.best_value, "device": trained.device.as_dict(),
-        }  # fmt: skip
-        document = {
-            "schema": "equivox.shapes-train/1", "version": __version__, "results": [result],
-            "warnings": list(trained.warnings), "errors": [],
-        }  # fmt: skip
-        print(json_format.dumps(document, indent=2))
-    if not speak.quiet:
-        lines = [f"note: {text}" for text in trained.warnings]
-        lines.append(f"device {trained.device.device} ({trained.device.reason}), {trained.parameters} parameters")
-        lines.append(f"model: {trained.model.path}")
-        print("\n".join(lines), file=sys.stderr)
-
-
-def _print_progress(done: int, total: int, what: str) -> None:
-    """One line on stderr now and then."""
-    if done == total or done % max(1, total // 10) == 0:
-        print(f"[{done}/{total}] {what}", file=sys.stderr, flush=True)
-
-
-def _print_outcome(done: int, total: int, outcome: FileOutcome) -> None:
-    """One line on stderr per finished input."""
-    rows = outcome.rows()
-    state = "kept" if outcome.resumed else rows[0].status
-    line = f"[{done}/{total}] {outcome.entry.path.name}  {state}"
-    if outcome.result is not None and len(rows) == 1 and rows[0].probability is not None:
-        line += f"  {rows[0].label}  {rows[0].probability:.2f}"
-    elif outcome.result is not None:
-        line += f"  {len(rows)} objects"
-    print(line, file=sys.stderr, flush=True)
-
-
-def _close_prediction(finished: ClassifyRun) -> None:
-    """What was run, where the results are, what has no answer; on stderr."""
-    lost = [outcome for outcome in finished.outcomes if outcome.result is None]
-    lines = [f"model {finished.model['name']}, device {finished.device.device} ({finished.device.reason})"]
-    if lost:
-        lines.append(f"without an answer: {len(lost)} of {len(finished.outcomes)}")
-        lines += [
-            f"  {one.reason}" if one.reason.startswith(one.entry.name) else f"  {one.entry.name}: {one.reason}"
-            for one in lost[:20]
-        ]
-    lines.append(f"results: {finished.out / 'predictions.csv'}")
-    print("\n".join(lines), file=sys.stderr)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from equivox.metrics.classification import class_recalls
+from equivox.report.class_tables import class_tables, confusion_figure
 from equivox.report.page import Chart, EvaluationPage, Table, TableRow, as_data_uri, render_evaluation_page
-from equivox.report.shape_charts import AngleCurve, angle_chart, confusion_chart, orientation_chart
+from equivox.report.shape_charts import AngleCurve, angle_chart, orientation_chart
 from equivox.tasks.images.evaluate import Evaluation
 from equivox.tasks.images.turned import TurnReport
 
-WIDEST = 24
 NOTICE = "A classifier always answers with one of its classes, also for a picture of none of them."
 
 
@@ -21,14 +20,8 @@ def render_evaluation(evaluation: Evaluation) -> str:
     if evaluation.turned is not None:
         charts += _turn_charts(evaluation, evaluation.turned)
         tables += _turn_tables(evaluation.turned)
-    charts.append(
-        Chart(
-            "Confusion",
-            as_data_uri(confusion_chart(evaluation.classes, evaluation.counts.tolist()), "image/svg+xml"),
-            "Upright; colour is the share of the true class, the number how many pictures.",
-        )
-    )
-    tables += _class_tables(evaluation)
+    charts.append(confusion_figure(evaluation.classes, evaluation.counts, shown="Upright", what="pictures"))
+    tables += class_tables(evaluation.classes, evaluation.counts, "pictures")
     page = EvaluationPage(
         title="How often the classifier is right",
         notice=NOTICE,
@@ -110,20 +103,3 @@ def _turn_tables(report: TurnReport) -> list[Table]:
         Table("Turned", header, rows, note=f"{report.pictures} pictures, each turned in so many ways."),
         Table("By angle", ("angle [°]", "accuracy", "change of logits"), points),
     ]
-
-
-def _class_tables(evaluation: Evaluation) -> list[Table]:
-    recalls = class_recalls(evaluation.counts).tolist()
-    sizes = evaluation.counts.sum(dim=1).tolist()
-    rows = tuple(
-        TableRow((name, str(size), "–" if size == 0 else f"{recall:.3f}"), "soft" if size == 0 else "")
-        for name, size, recall in zip(evaluation.classes, sizes, recalls, strict=True)
-    )
-    found = [Table("By class", ("class", "pictures", "share right"), rows)]
-    if len(evaluation.classes) <= WIDEST:
-        lines = tuple(
-            TableRow((name, *(str(count) if count else "" for count in line)))
-            for name, line in zip(evaluation.classes, evaluation.counts.tolist(), strict=True)
-        )
-        found.append(Table("Confusions", ("true \\ predicted", *evaluation.classes), lines, note="How many pictures."))
-    return found

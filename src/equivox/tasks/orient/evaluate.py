@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +13,6 @@ from torch import Tensor
 
 import equivox
 from equivox.errors import InputError
-from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
 from equivox.formats.particles import read_particles
 from equivox.geometry.point_groups import canonical_name, point_group
 from equivox.metrics.orientation import (
@@ -30,13 +27,14 @@ from equivox.metrics.orientation import (
 )
 from equivox.nets.orientation_search import CONFIDENCE_DEG
 from equivox.run.device import DeviceChoice, choose_device
+from equivox.run.evaluation_files import write_evaluation_files
 from equivox.tasks.orient.model import OrientModel, load_orient_model
 from equivox.tasks.orient.outputs import image_names
 from equivox.tasks.orient.picture import Contrast
 from equivox.tasks.orient.predict import PredictConfig, open_preparation
 from equivox.tasks.orient.prepare import Preparation
 
-JSON_NAME, PAGE_NAME, CSV_NAME = "evaluation.json", "evaluation.html", "evaluation_errors.csv"
+CSV_NAME = "evaluation_errors.csv"
 AT_ONCE = 50
 
 
@@ -157,7 +155,7 @@ def evaluate_orientations(
     right = torch.rad2deg(reduced) <= CONFIDENCE_DEG
     return OrientationEvaluation(
         config=config,
-        model={"name": model.folder.name, "sha256": model.folder.sha256, "path": str(model.folder.path)},
+        model=model.folder.as_dict(),
         device=choice,
         symmetry=canonical_name(model.picture.symmetry),
         index=index,
@@ -186,22 +184,15 @@ def write_evaluation(evaluation: OrientationEvaluation, out: Path, *, page: str,
     OutputError
         If a file is there already and ``overwrite`` is not given, or the folder cannot be written.
     """
-    paths = [out / name for name in (JSON_NAME, CSV_NAME, PAGE_NAME)]
-    require_folder(out)
-    require_absent(paths, overwrite=overwrite)
-    write_json(paths[0], evaluation.as_dict())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", "image", "error_deg", "error_without_symmetry_deg", "confidence"])
     columns = zip(
         evaluation.index, evaluation.names, torch.rad2deg(evaluation.reduced_rad).tolist(),
         torch.rad2deg(evaluation.plain_rad).tolist(), evaluation.confidence.tolist(), strict=True,
     )  # fmt: skip
-    for index, name, reduced, plain, sure in columns:
-        writer.writerow([index, name, f"{reduced:.4f}", f"{plain:.4f}", f"{sure:.4f}"])
-    write_text(paths[1], text.getvalue())
-    write_text(paths[2], page)
-    return paths
+    return write_evaluation_files(
+        out, evaluation.as_dict(), page, table=CSV_NAME, overwrite=overwrite,
+        header=["index", "image", "error_deg", "error_without_symmetry_deg", "confidence"],
+        rows=[[index, name, *(f"{value:.4f}" for value in values)] for index, name, *values in columns],
+    )  # fmt: skip
 
 
 def _answers(

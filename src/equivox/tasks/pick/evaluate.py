@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +14,6 @@ from torch import Tensor
 
 import equivox
 from equivox.errors import ConfigError, InputError
-from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
 from equivox.formats.coordinates import read_coordinates
 from equivox.formats.micrograph_names import match_names
 from equivox.metrics.picking import (
@@ -30,6 +27,7 @@ from equivox.metrics.picking import (
     reliability,
 )
 from equivox.run.device import DeviceChoice, choose_device
+from equivox.run.evaluation_files import write_evaluation_files
 from equivox.run.seeds import generator_for
 from equivox.tasks.pick.config import PickSource
 from equivox.tasks.pick.data import LabelledMicrograph, LabelledSet, open_labelled
@@ -39,7 +37,7 @@ from equivox.tasks.pick.picker import PickModel, load_pick_model
 from equivox.tasks.pick.scoring import Candidates, find_candidates
 from equivox.tasks.pick.turned import TurnedArea, turned_areas
 
-JSON_NAME, PAGE_NAME, CSV_NAME = "evaluation.json", "evaluation.html", "evaluation_picks.csv"
+CSV_NAME = "evaluation_picks.csv"
 FILE_RADIUS_PX = 9.0
 """Working radius where picks come from files and no model says one."""
 SHOWN = 3
@@ -248,23 +246,15 @@ def write_evaluation(evaluation: Evaluation, out: Path, *, page: str, overwrite:
     OutputError
         If a file is there already and ``overwrite`` is not given, or the folder cannot be written.
     """
-    paths = [out / name for name in (JSON_NAME, CSV_NAME, PAGE_NAME)]
-    require_folder(out)
-    require_absent(paths, overwrite=overwrite)
-    write_json(paths[0], evaluation.as_dict())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["micrograph", "log_odds", "probability", "right"])
-    start = 0
-    for one in evaluation.micrographs:
-        stop = start + len(one.part.score)
-        odds, chance = evaluation.log_odds[start:stop].tolist(), evaluation.probability[start:stop].tolist()
-        for value, probability, right in zip(odds, chance, one.part.right.tolist(), strict=True):
-            writer.writerow([one.micrograph.name, f"{value:.4f}", f"{probability:.6f}", int(right)])
-        start = stop
-    write_text(paths[1], text.getvalue())
-    write_text(paths[2], page)
-    return paths
+    names = [one.micrograph.name for one in evaluation.micrographs for _ in range(len(one.part.score))]
+    columns = zip(
+        names, evaluation.log_odds.tolist(), evaluation.probability.tolist(), evaluation.right.tolist(), strict=True
+    )
+    return write_evaluation_files(
+        out, evaluation.as_dict(), page, table=CSV_NAME, overwrite=overwrite,
+        header=["micrograph", "log_odds", "probability", "right"],
+        rows=[[name, f"{odds:.4f}", f"{chance:.6f}", int(right)] for name, odds, chance, right in columns],
+    )  # fmt: skip
 
 
 def _read_picks(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +12,6 @@ from torch import Tensor
 
 import equivox
 from equivox.errors import EquivoxError, InputError
-from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
 from equivox.formats.nifti import open_scan
 from equivox.formats.poses import PoseRow, TruthRow, read_poses_csv, read_truth_csv
 from equivox.geometry.space import Volume
@@ -27,11 +24,12 @@ from equivox.metrics.pose_baselines import (
     uniform_rotation_numbers,
 )
 from equivox.nets.object_symmetry import nearest_equivalent
+from equivox.run.evaluation_files import write_evaluation_files
 from equivox.tasks.pose.config import EvaluateConfig
 from equivox.tasks.pose.consistency import Consistency
 from equivox.tasks.pose.matching import match_rows
 
-JSON_NAME, PAGE_NAME, ERRORS_NAME = "evaluation.json", "evaluation.html", "evaluation_errors.csv"
+ERRORS_NAME = "evaluation_errors.csv"
 
 
 @dataclass(frozen=True)
@@ -173,17 +171,10 @@ def write_evaluation(evaluation: Evaluation, out: Path, *, page: str, overwrite:
     OutputError
         If a file is there already and ``overwrite`` is not given, or the folder cannot be written.
     """
-    paths = [out / name for name in (JSON_NAME, ERRORS_NAME, PAGE_NAME)]
-    require_folder(out)
-    require_absent(paths, overwrite=overwrite)
-    write_json(paths[0], evaluation.as_dict())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(ERROR_COLUMNS)
-    writer.writerows([["" if cell is None else cell for cell in row] for row in error_rows(evaluation)])
-    write_text(paths[1], text.getvalue())
-    write_text(paths[2], page)
-    return paths
+    rows = [["" if cell is None else cell for cell in row] for row in error_rows(evaluation)]
+    return write_evaluation_files(
+        out, evaluation.as_dict(), page, table=ERRORS_NAME, header=ERROR_COLUMNS, rows=rows, overwrite=overwrite
+    )
 
 
 def _poses_file(predicted: Path) -> Path:

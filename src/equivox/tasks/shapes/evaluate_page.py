@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from equivox.metrics.classification import class_recalls
+from equivox.report.class_tables import class_tables, confusion_figure
 from equivox.report.page import Chart, EvaluationPage, Table, TableRow, as_data_uri, render_evaluation_page
-from equivox.report.shape_charts import AngleCurve, angle_chart, confusion_chart, orientation_chart
+from equivox.report.shape_charts import AngleCurve, angle_chart, orientation_chart
 from equivox.tasks.shapes.evaluate import Evaluation
 from equivox.tasks.shapes.rotation_report import RotationReport
 
-WIDEST = 24
-"""More classes than this are shown in the figure and in the files, not in a table of confusions."""
 NOTICE = "A classifier always answers with one of its classes, also for an object of none of them."
 
 
@@ -19,16 +17,8 @@ def render_evaluation(evaluation: Evaluation) -> str:
     if evaluation.rotations is not None:
         charts += _rotation_charts(evaluation, evaluation.rotations)
         tables += [_orientation_table(evaluation.rotations), _curve_table(evaluation.rotations)]
-    charts.append(
-        Chart(
-            "Confusion",
-            as_data_uri(confusion_chart(evaluation.classes, evaluation.counts.tolist()), "image/svg+xml"),
-            "Objects as they lie; colour is the share of the true class, the number how many objects.",
-        )
-    )
-    tables.append(_class_table(evaluation))
-    if len(evaluation.classes) <= WIDEST:
-        tables.append(_confusion_table(evaluation))
+    charts.append(confusion_figure(evaluation.classes, evaluation.counts, shown="Objects as they lie", what="objects"))
+    tables += class_tables(evaluation.classes, evaluation.counts, "objects")
     page = EvaluationPage(
         title="How often the classifier is right",
         notice=NOTICE,
@@ -138,21 +128,3 @@ def _curve_table(report: RotationReport) -> Table:
     )
     note = f"{report.curve_objects} objects. Resampling alone: there and back again; points turn exactly and have none."
     return Table("By angle", ("angle [°]", "accuracy", "change of logits", "resampling alone"), rows, note=note)
-
-
-def _class_table(evaluation: Evaluation) -> Table:
-    recalls = class_recalls(evaluation.counts).tolist()
-    sizes = evaluation.counts.sum(dim=1).tolist()
-    rows = tuple(
-        TableRow((name, str(size), "–" if size == 0 else f"{recall:.3f}"), "soft" if size == 0 else "")
-        for name, size, recall in zip(evaluation.classes, sizes, recalls, strict=True)
-    )
-    return Table("By class", ("class", "objects", "share right"), rows)
-
-
-def _confusion_table(evaluation: Evaluation) -> Table:
-    rows = tuple(
-        TableRow((name, *(str(count) if count else "" for count in line)))
-        for name, line in zip(evaluation.classes, evaluation.counts.tolist(), strict=True)
-    )
-    return Table("Confusions", ("true \\ predicted", *evaluation.classes), rows, note="How many objects.")
