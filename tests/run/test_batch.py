@@ -46,6 +46,10 @@ class Job:
     def marker(self):
         return marker_path(self.out, self.entry.stem)
 
+    @property
+    def traces(self):
+        return (self.marker,)
+
 @dataclass(frozen=True)
 class Counted:
     input_sha256: str

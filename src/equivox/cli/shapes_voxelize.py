@@ -90,7 +90,7 @@ def voxelize(
 
 def _print_outcome(done: int, total: int, outcome: VoxelizeOutcome) -> None:
     """One line on stderr per finished input."""
-    line = f"[{done}/{total}] {outcome.shape.path.name}  {'kept' if outcome.resumed else outcome.status}"
+    line = f"[{done}/{total}] {outcome.entry.path.name}  {'kept' if outcome.resumed else outcome.status}"
     if outcome.result is not None:
         line += f"  {outcome.result.mode}  {outcome.result.filled:.1%} of {outcome.result.side}³ voxels"
     print(line, file=sys.stderr, flush=True)
@@ -104,9 +104,9 @@ def _print_closing(finished: VoxelizeRun) -> None:
     lines += [f"note: {len(notes) - 10} more in voxels.csv"] if len(notes) > 10 else []
     if lost:
         lines.append(f"without a field: {len(lost)} of {len(finished.outcomes)}")
-        named = [outcome.reason.startswith(outcome.shape.name) for outcome in lost]
+        named = [outcome.reason.startswith(outcome.entry.name) for outcome in lost]
         lines += [
-            f"  {outcome.reason}" if known else f"  {outcome.shape.name}: {outcome.reason}"
+            f"  {outcome.reason}" if known else f"  {outcome.entry.name}: {outcome.reason}"
             for outcome, known in list(zip(lost, named, strict=True))[:20]
         ]
         lines += [f"  and {len(lost) - 20} more, in voxels.csv"] if len(lost) > 20 else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -40,11 +41,16 @@ class RunChoice:
 
 @runtime_checkable
 class Entry(Protocol):
-    """One file to work on, or one name that led to none (``problem`` says why)."""
+    """Something to work on."""
 
     @property
     def name(self) -> str:
         """As it is shown and recorded."""
+
+
+@runtime_checkable
+class InputFile(Entry, Protocol):
+    """One file to work on, or one name that led to none (``problem`` says why)."""
 
     @property
     def path(self) -> Path:
@@ -56,20 +62,29 @@ class Entry(Protocol):
 
 
 @runtime_checkable
-class InputJob(Protocol):
-    """One input with everything that its worker needs to know."""
+class Job(Protocol):
+    """One entry with everything that its worker needs to know."""
 
     @property
     def entry(self) -> Entry:
-        """The input."""
+        """What is worked on."""
 
     @property
-    def marker(self) -> Path:
-        """Where its marker lies."""
+    def traces(self) -> tuple[Path, ...]:
+        """Files of an earlier run that are no longer true where this job fails: its marker, at least."""
+
+
+@runtime_checkable
+class MarkedJob(Protocol):
+    """A job over a file whose result is kept with a digest."""
+
+    @property
+    def entry(self) -> InputFile:
+        """The file."""
 
     @property
     def digest(self) -> str:
-        """Of everything that decides the result, beside the input's bytes."""
+        """Of everything that decides the result, beside the file's bytes."""
 
 
 @runtime_checkable
@@ -86,13 +101,14 @@ class MarkedResult(Protocol):
 
 
 EntryType = TypeVar("EntryType", bound=Entry)
-Job = TypeVar("Job", bound=InputJob)
-Result = TypeVar("Result", bound=MarkedResult)
+JobType = TypeVar("JobType", bound=Job)
+Result = TypeVar("Result")
+Marked = TypeVar("Marked", bound=MarkedResult)
 
 
 @dataclass(frozen=True)
 class InputOutcome(Generic[EntryType, Result]):
-    """What became of one input: its result, or the failure's code and sentence."""
+    """What became of one entry: its result, or the failure's code and sentence."""
 
     entry: EntryType
     result: Result | None
@@ -181,14 +197,14 @@ def run_items(
 
 
 def run_inputs(
-    function: Callable[[State, Job], Value],
-    jobs: Sequence[Job],
+    function: Callable[[State, JobType], Value],
+    jobs: Sequence[JobType],
     *,
     initializer: Callable[[], State],
     run: RunChoice,
     out: Path,
     record: RunRecord,
-    earlier: Callable[[Job], Value | None],
+    earlier: Callable[[JobType], Value | None],
     outcome: Callable[..., AnyOutcome],
     finish: Callable[[tuple[AnyOutcome, ...]], Finished],
     progress: Callable[[int, int, AnyOutcome], None] | None = None,
@@ -218,7 +234,9 @@ def run_inputs(
         if failure is None:
             one = outcome(job.entry, result.value, resumed=result.resumed)
         else:
-            job.marker.unlink(missing_ok=True)  # of an earlier run: no longer true
+            for path in job.traces:
+                with suppress(OSError):
+                    path.unlink()
             one = outcome(job.entry, None, code=failure.code, reason=failure.reason)
         outcomes[result.index] = one
         if progress is not None:
@@ -239,7 +257,7 @@ def close_record(record: RunRecord, out: Path, exit_code: int) -> None:
     record.write(out / RUN_JSON, ENDINGS.get(exit_code, "nothing_done"))
 
 
-def if_still_true(found: Result | None, job: InputJob) -> Result | None:
+def if_still_true(found: Marked | None, job: MarkedJob) -> Marked | None:
     """An earlier result that may stand for a new one: of the same bytes, under the same options and model."""
     if found is None or job.entry.problem or found.digest != job.digest or not job.entry.path.is_file():
         return None

@@ -84,9 +84,9 @@ class FileJob:
     digest: str
 
     @property
-    def marker(self) -> Path:
-        """Where its marker lies."""
-        return marker_path(self.out, self.entry.stem)
+    def traces(self) -> tuple[Path, ...]:
+        """Its marker."""
+        return (marker_path(self.out, self.entry.stem),)
 
 
 class FileOutcome(InputOutcome[ScanInput, InputResult]):

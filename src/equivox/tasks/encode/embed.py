@@ -57,9 +57,9 @@ class EmbedJob:
     digest: str
 
     @property
-    def marker(self) -> Path:
-        """Where its marker lies."""
-        return marker_path(self.out, self.entry.scan.stem)
+    def traces(self) -> tuple[Path, ...]:
+        """Its marker."""
+        return (marker_path(self.out, self.entry.scan.stem),)
 
 
 class EmbedOutcome(InputOutcome[EncodeInput, InputResult]):

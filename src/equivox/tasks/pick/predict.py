@@ -98,9 +98,9 @@ class PickJob:
     picture: bool
 
     @property
-    def marker(self) -> Path:
-        """Where its marker lies."""
-        return marker_path(self.out, self.stem)
+    def traces(self) -> tuple[Path, ...]:
+        """Its marker."""
+        return (marker_path(self.out, self.stem),)
 
 
 MicrographOutcome = InputOutcome[MicrographInput, ItemResult]

@@ -49,9 +49,9 @@ class InputJob:
     mask: str | None
 
     @property
-    def marker(self) -> Path:
-        """Where its marker lies."""
-        return marker_path(self.out, self.entry.stem)
+    def traces(self) -> tuple[Path, ...]:
+        """Its marker."""
+        return (marker_path(self.out, self.entry.stem),)
 
 
 def predict_input(model: PoseModel, job: InputJob) -> InputResult:

@@ -6,21 +6,28 @@ import csv
 import functools
 import io
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from equivox import __version__
-from equivox.errors import ConfigError, OutputError
+from equivox.errors import ConfigError
 from equivox.formats.atomic import require_absent, require_folder, write_text
 from equivox.formats.nifti import require_nibabel
 from equivox.formats.scans import ScanInput
 from equivox.formats.shape_files import find_shapes
+from equivox.run.batch import (
+    InputOutcome,
+    RunChoice,
+    close_record,
+    errors_of,
+    exit_code_of,
+    note_inputs,
+    run_inputs,
+)
 from equivox.run.device import DeviceChoice, choose_device
-from equivox.run.items import Interrupted, ItemResult, map_items
-from equivox.run.record import Outcome, RunRecord
+from equivox.run.record import RUN_JSON, RunRecord
 from equivox.tasks.shapes.voxelize_one import (
     VoxelizeConfig,
     Voxelized,
@@ -29,20 +36,13 @@ from equivox.tasks.shapes.voxelize_one import (
     voxelize_file,
 )
 
-TABLE, RUN_JSON = "voxels.csv", "run.json"
+TABLE = "voxels.csv"
 COLUMNS = ("input", "status", "reason", "output", "kind", "mode", "side", "spacing", "filled", "outside")
 LARGEST_SIDE = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class VoxelizeOutcome:
+class VoxelizeOutcome(InputOutcome[ScanInput, Voxelized]):
     """What became of one input."""
-
-    shape: ScanInput
-    result: Voxelized | None
-    code: str = ""
-    reason: str = ""
-    resumed: bool = False
 
     @property
     def status(self) -> str:
@@ -62,11 +62,8 @@ class VoxelizeRun:
 
     @property
     def exit_code(self) -> int:
-        """0: all are written; 1: some; 2: none could be written; 3: none could be read or used."""
-        lost = [outcome for outcome in self.outcomes if outcome.result is None]
-        if len(lost) < len(self.outcomes):
-            return 1 if lost else 0
-        return 2 if any(outcome.code == OutputError.code for outcome in lost) else 3
+        """See :func:`equivox.run.batch.exit_code_of`."""
+        return exit_code_of(self.outcomes)
 
     def as_dict(self) -> dict[str, object]:
         """The document of ``--json`` (schema ``equivox.shapes.voxelize/1``)."""
@@ -78,11 +75,7 @@ class VoxelizeRun:
             "device": self.device.as_dict(),
             "results": [asdict(outcome.result) for outcome in done if outcome.result],
             "warnings": [text for outcome in done if outcome.result for text in outcome.result.warnings],
-            "errors": [
-                {"input": outcome.shape.name, "code": outcome.code, "message": outcome.reason}
-                for outcome in self.outcomes
-                if outcome.result is None
-            ],
+            "errors": errors_of(self.outcomes),
         }
 
 
@@ -121,36 +114,22 @@ def voxelize_shapes(
     require_folder(out)
     jobs = [VoxelizeJob(shape, out, config) for shape in shapes]
     existing = [out / TABLE, out / RUN_JSON, *(path for job in jobs for path in (job.target, job.sidecar))]
+    run = RunChoice(
+        device=device, workers=workers, threads=threads, scheduler=scheduler, resume=resume, overwrite=overwrite
+    )
     require_absent(existing, overwrite=overwrite or resume)
-    options = {"device": device, "workers": workers, "threads": threads, "scheduler": scheduler, "resume": resume,
-               "overwrite": overwrite}  # fmt: skip
-    record = RunRecord(command, {**config.as_dict(), **options}, device=chosen.as_dict())
-    outcomes: dict[int, VoxelizeOutcome] = {}
+    record = RunRecord(command, {**config.as_dict(), **run.as_dict()}, device=chosen.as_dict())
 
-    def done(result: ItemResult[Voxelized]) -> None:
-        outcome = _outcome(jobs[result.index], result)
-        outcomes[result.index] = outcome
-        if progress is not None:
-            progress(len(outcomes), len(jobs), outcome)
+    def finish(outcomes: tuple[VoxelizeOutcome, ...]) -> VoxelizeRun:
+        finished = VoxelizeRun(out, chosen, outcomes)
+        _write_tables(finished, record)
+        return finished
 
-    try:
-        with record.timed("inputs"):
-            map_items(
-                voxelize_file,
-                jobs,
-                initializer=functools.partial(torch.device, str(chosen.device)),
-                workers=workers,
-                scheduler=scheduler,
-                threads=threads,
-                resume=earlier_result if resume else None,
-                on_done=done,
-            )
-    except Interrupted:
-        _write_tables(VoxelizeRun(out, chosen, _ordered(outcomes)), record, "interrupted")
-        raise
-    finished = VoxelizeRun(out, chosen, _ordered(outcomes))
-    endings: dict[int, Outcome] = {0: "done", 1: "some_failed"}
-    _write_tables(finished, record, endings.get(finished.exit_code, "nothing_done"))
+    finished = run_inputs(
+        voxelize_file, jobs, initializer=functools.partial(torch.device, str(chosen.device)), run=run, out=out,
+        record=record, earlier=earlier_result, outcome=VoxelizeOutcome, finish=finish, progress=progress,
+    )  # fmt: skip
+    close_record(record, out, finished.exit_code)
     return finished
 
 
@@ -165,21 +144,8 @@ def _require_config(config: VoxelizeConfig) -> None:
         raise ConfigError(f"--sigma-voxels is {config.sigma_voxels:g}; it must be 0.1 to 10.")
 
 
-def _outcome(job: VoxelizeJob, result: ItemResult[Voxelized]) -> VoxelizeOutcome:
-    if result.failure is None:
-        return VoxelizeOutcome(job.shape, result.value, resumed=result.resumed)
-    for path in (job.target, job.sidecar):  # of an earlier run: no longer true
-        with suppress(OSError):
-            path.unlink()
-    return VoxelizeOutcome(job.shape, None, code=result.failure.code, reason=result.failure.reason)
-
-
-def _ordered(outcomes: dict[int, VoxelizeOutcome]) -> tuple[VoxelizeOutcome, ...]:
-    return tuple(outcomes[index] for index in sorted(outcomes))
-
-
-def _write_tables(run: VoxelizeRun, record: RunRecord, ending: Outcome) -> None:
-    """``voxels.csv`` and ``run.json``."""
+def _write_tables(run: VoxelizeRun, record: RunRecord) -> None:
+    """``voxels.csv``; notes every input, failure and warning in the record."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -190,14 +156,8 @@ def _write_tables(run: VoxelizeRun, record: RunRecord, ending: Outcome) -> None:
         if found is not None:
             cells = [found.output, found.kind, found.mode, found.side, f"{found.spacing:g}", f"{found.filled:.6f}",
                      f"{found.outside:.4f}"]  # fmt: skip
-        writer.writerow([outcome.shape.name, outcome.status, reason, *cells])
-        record.add_input(
-            outcome.shape.path, sha256=None if found is None else found.input_sha256, resumed=outcome.resumed
-        )
-        if found is None:
-            record.add_failure(outcome.shape.name, outcome.code, outcome.reason)
-        else:
-            for warning in found.warnings:
-                record.add_warning(warning, input=outcome.shape.name)
+        writer.writerow([outcome.entry.name, outcome.status, reason, *cells])
+        for warning in () if found is None else found.warnings:
+            record.add_warning(warning, input=outcome.entry.name)
+    note_inputs(record, run.outcomes)
     write_text(run.out / TABLE, text.getvalue())
-    record.write(run.out / RUN_JSON, ending)

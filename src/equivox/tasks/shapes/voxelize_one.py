@@ -63,19 +63,24 @@ class VoxelizeConfig:
 class VoxelizeJob:
     """One input, where its field goes, and how."""
 
-    shape: ScanInput
+    entry: ScanInput
     out: Path
     config: VoxelizeConfig
 
     @property
     def target(self) -> Path:
         """The file of the field."""
-        return self.out / f"{self.shape.stem}.{'npz' if self.config.format == 'npz' else 'nii.gz'}"
+        return self.out / f"{self.entry.stem}.{'npz' if self.config.format == 'npz' else 'nii.gz'}"
 
     @property
     def sidecar(self) -> Path:
         """The facts about the field, beside it."""
-        return self.out / f"{self.shape.stem}.json"
+        return self.out / f"{self.entry.stem}.json"
+
+    @property
+    def traces(self) -> tuple[Path, ...]:
+        """Both."""
+        return self.target, self.sidecar
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +119,9 @@ def voxelize_file(device: torch.device, job: VoxelizeJob) -> Voxelized:
     OutputError
         If the field cannot be written.
     """
-    if job.shape.problem:
-        raise InputError(job.shape.problem)
-    path, config = job.shape.path, job.config
+    if job.entry.problem:
+        raise InputError(job.entry.problem)
+    path, config = job.entry.path, job.config
     kind = kind_of(path)
     mode: Mode = config.mode or ("occupancy" if kind == "mesh" else "points")
     if kind != "mesh" and mode != "points":
@@ -137,7 +142,7 @@ def voxelize_file(device: torch.device, job: VoxelizeJob) -> Voxelized:
         raise InputError(f"{path}: no voxel is filled, since {thin} or a larger --side.")
     _write(job, field, facts, channels)
     result = Voxelized(
-        job.shape.name, file_sha256(path), job.target.name, file_sha256(job.target), kind, mode, channels, config.side,
+        job.entry.name, file_sha256(path), job.target.name, file_sha256(job.target), kind, mode, channels, config.side,
         **facts, filled=float((field != 0).double().mean()), warnings=tuple(warnings), settings=settings_digest(config),
     )  # fmt: skip
     write_json(job.sidecar, asdict(result))
@@ -159,12 +164,12 @@ def earlier_result(job: VoxelizeJob) -> Voxelized | None:
         result = Voxelized(**facts)
         same = (
             result.settings == settings_digest(job.config)
-            and result.input_sha256 == file_sha256(job.shape.path)
+            and result.input_sha256 == file_sha256(job.entry.path)
             and result.output_sha256 == file_sha256(job.target)
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return result if same and not job.shape.problem else None
+    return result if same and not job.entry.problem else None
 
 
 def read_field(path: Path | str) -> Float[Tensor, "channel x y z"]:

@@ -8,10 +8,7 @@ so that nobody is in two classes; or all for each.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +18,8 @@ import torch
 
 from equivox import __version__
 from equivox.errors import ConfigError, InputError, OutputError
-from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
+from equivox.formats.atomic import write_json, write_text
+from equivox.formats.markers import digest_of
 from equivox.formats.nifti import without_ending
 from equivox.formats.scans import ScanInput, find_scans
 from equivox.formats.subjects import read_subject_table
@@ -29,14 +27,15 @@ from equivox.metrics.class_intervals import ClassNumbers, class_numbers
 from equivox.metrics.folds import grouped_folds
 from equivox.metrics.grouped import draw_groups
 from equivox.metrics.probing import fit_logistic, predicted_classes
-from equivox.run.items import Interrupted, ItemResult, map_items
-from equivox.run.record import Outcome, RunRecord, file_sha256
+from equivox.run.batch import RunChoice, clear_the_way, close_record, run_items
+from equivox.run.items import ItemResult
+from equivox.run.record import RunRecord, file_sha256
 from equivox.run.seeds import generator_for
 from equivox.simulate.atrophy import SEVERITIES
 from equivox.tasks.simulate.atrophy_labels import read_scheme
-from equivox.tasks.simulate.atrophy_one import ITEMS, UNTOUCHED, AtrophyJob, MadeBrain, earlier_brain, make_brain
+from equivox.tasks.simulate.atrophy_one import UNTOUCHED, AtrophyJob, MadeBrain, earlier_brain, make_brain
 
-TABLE, CONTROLS, README, RUN_JSON = "atrophy.csv", "controls.json", "README.md", "run.json"
+TABLE, CONTROLS, README = "atrophy.csv", "controls.json", "README.md"
 FEWEST = 20
 """Fewer brains in a comparison make no control."""
 
@@ -134,11 +133,8 @@ def simulate_atrophy_to_files(
         raise ConfigError(
             f"--labels {config.labels} is no folder and there are {len(brains)} brains; give a folder with all maps."
         )
-    require_folder(out)
-    if overwrite and not resume:
-        shutil.rmtree(out / ITEMS, ignore_errors=True)
-    else:
-        require_absent([out / name for name in (TABLE, CONTROLS, README, RUN_JSON, ITEMS)], overwrite=resume)
+    run = RunChoice(workers=workers, threads=threads, scheduler=scheduler, resume=resume, overwrite=overwrite)
+    clear_the_way(out, (TABLE, CONTROLS, README), run)
     jobs = [
         AtrophyJob(scan, subject, severity, config.labels, codes, out, config.seed, config.write_labels,
                    _digest(scan, severity, config))
@@ -158,19 +154,12 @@ def simulate_atrophy_to_files(
         _write(finished, jobs, record, config)
         return finished
 
-    try:
-        with record.timed("brains"):
-            map_items(
-                make_brain, jobs, initializer=_nothing, workers=workers, scheduler=scheduler, threads=threads,
-                resume=earlier_brain if resume else None, on_done=on_done,
-            )  # fmt: skip
-    except Interrupted:
-        finish()
-        record.write(out / RUN_JSON, "interrupted")
-        raise
+    run_items(
+        make_brain, jobs, initializer=_nothing, run=run, out=out, record=record, earlier=earlier_brain,
+        on_done=on_done, on_interrupt=finish, timing="brains",
+    )  # fmt: skip
     finished = finish()
-    endings: dict[int, Outcome] = {0: "done", 1: "some_failed"}
-    record.write(out / RUN_JSON, endings.get(finished.exit_code, "nothing_done"))
+    close_record(record, out, finished.exit_code)
     return finished
 
 
@@ -211,7 +200,7 @@ def _digest(scan: ScanInput, severity: int, config: AtrophyConfig) -> str:
         "seed": config.seed, "labels": config.labels, "scheme": config.scheme, "write": config.write_labels,
         "version": __version__,
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return digest_of(parts)
 
 
 def _collect(

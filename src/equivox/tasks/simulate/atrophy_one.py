@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from equivox import __version__
 from equivox.errors import InputError
 from equivox.formats.atomic import write_json
+from equivox.formats.markers import marker_path, read_marker
 from equivox.formats.nifti import SCAN_ENDINGS, open_scan, without_ending, write_volume
 from equivox.formats.scans import ScanInput
 from equivox.geometry.space import Volume
@@ -20,7 +21,6 @@ from equivox.run.record import file_sha256
 from equivox.run.seeds import draw_uniform, generator_for
 from equivox.simulate.atrophy import SEVERITIES, STRUCTURES, deform_brain
 
-ITEMS = "items"
 UNTOUCHED = -1
 """A copy without resampling: the control that severity 0 must not be told from."""
 BINS = 24
@@ -127,7 +127,7 @@ def make_brain(state: None, job: AtrophyJob) -> MadeBrain:
     features = {"histogram": _histogram(made), "sharpness": (_sharpness(made),)}
     result = MadeBrain(job.stem, row, features, {name: file_sha256(job.out / name) for name in names}, scan.warnings)
     write_json(
-        marker_path(job),
+        marker_path(job.out, job.stem),
         {"schema": SCHEMA, "version": __version__, "digest": job.digest, "row": dict(row),
          "features": {name: list(values) for name, values in features.items()}, "files": dict(result.files),
          "warnings": list(scan.warnings)},
@@ -172,20 +172,15 @@ def labels_of(scan: ScanInput, labels: str) -> Path:
     raise InputError(f"{path} holds no label map for {scan.name}; name it {stems[-1]}_seg.nii.gz.")
 
 
-def marker_path(job: AtrophyJob) -> Path:
-    """Where the marker of a job lies."""
-    return job.out / ITEMS / f"{job.stem}.json"
-
-
 def earlier_brain(job: AtrophyJob) -> MadeBrain | None:
     """An earlier whole result of the same job."""
-    try:
-        found = json.loads(marker_path(job).read_text(encoding="utf-8"))
-        if found["schema"] != SCHEMA or found["digest"] != job.digest:
-            return None
-        if any(file_sha256(job.out / name) != digest for name, digest in found["files"].items()):
-            return None
-        features = {name: tuple(values) for name, values in found["features"].items()}
-        return MadeBrain(job.stem, found["row"], features, found["files"], tuple(found["warnings"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return read_marker(marker_path(job.out, job.stem), SCHEMA, functools.partial(_as_brain, job))
+
+
+def _as_brain(job: AtrophyJob, found: Any) -> MadeBrain | None:
+    if found["digest"] != job.digest:
         return None
+    if any(file_sha256(job.out / name) != digest for name, digest in found["files"].items()):
+        return None
+    features = {name: tuple(values) for name, values in found["features"].items()}
+    return MadeBrain(job.stem, found["row"], features, found["files"], tuple(found["warnings"]))

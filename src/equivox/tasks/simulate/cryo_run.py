@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,8 +18,8 @@ import torch
 from equivox import __version__
 from equivox.errors import ConfigError, InputError, OutputError
 from equivox.formats.atomic import require_absent, require_folder, write_json
-from equivox.run.items import Interrupted, ItemResult, map_items
-from equivox.run.record import Outcome, RunRecord, file_sha256
+from equivox.run.batch import InputOutcome, RunChoice, close_record, lost_of, run_inputs
+from equivox.run.record import RUN_JSON, RunRecord, file_sha256
 from equivox.simulate.ctf import Microscope
 from equivox.simulate.specimen import Specimen
 from equivox.tasks.simulate.specimen_files import (
@@ -32,7 +31,6 @@ from equivox.tasks.simulate.specimen_files import (
 )
 
 State = TypeVar("State")
-RUN_JSON = "run.json"
 MOST = 100_000
 
 
@@ -47,6 +45,16 @@ class FrameJob:
     sidecar: Path
     key: str
 
+    @property
+    def entry(self) -> FrameJob:
+        """Nothing is read but the particle: the job itself."""
+        return self
+
+    @property
+    def traces(self) -> tuple[Path, ...]:
+        """Both files."""
+        return self.image, self.sidecar
+
 
 @dataclass(frozen=True, slots=True)
 class MadeFrame:
@@ -54,6 +62,9 @@ class MadeFrame:
 
     name: str
     truth: Mapping[str, Any]
+
+
+FrameOutcome = InputOutcome[FrameJob, MadeFrame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +180,7 @@ def run_frames(
         raise ConfigError(f"{len(jobs)} micrographs; 1 to {MOST} can be made at once.")
     _, _, warnings = open_scene(plan)
     require_folder(plan.out)
-    paths = [*planned, plan.out / RUN_JSON, *(path for job in jobs for path in (job.image, job.sidecar))]
+    paths = [*planned, plan.out / RUN_JSON, *(path for job in jobs for path in job.traces)]
     require_absent(paths, overwrite=plan.overwrite or plan.resume)
     options = {"source": plan.choice.source, "workers": plan.workers, "threads": plan.threads,
                "scheduler": plan.scheduler, "resume": plan.resume, "overwrite": plan.overwrite,
@@ -178,43 +189,30 @@ def run_frames(
     record.add_input(source_path(plan.choice.source))
     for text in warnings:
         record.add_warning(text)
-    made: dict[int, MadeFrame] = {}
-    failures: dict[int, tuple[str, str, str]] = {}
 
-    def done(result: ItemResult[MadeFrame]) -> None:
-        job = jobs[result.index]
-        if result.failure is None and result.value is not None:
-            made[result.index] = result.value
-        elif result.failure is not None:
-            failures[result.index] = (job.name, result.failure.code, result.failure.reason)
-            for path in (job.image, job.sidecar):  # of an earlier run: no longer true
-                with suppress(OSError):
-                    path.unlink()
+    def tell(done: int, total: int, one: FrameOutcome) -> None:
         if progress is not None:
-            state = "failed" if result.failure is not None else "kept" if result.resumed else "made"
-            progress(len(made) + len(failures), len(jobs), job.name, state)
+            state = "failed" if one.result is None else "kept" if one.resumed else "made"
+            progress(done, total, one.entry.name, state)
 
-    def finish(outcome: Outcome | None) -> CryoRun:
-        frames = tuple(made[index] for index in sorted(made))
+    def finish(outcomes: tuple[FrameOutcome, ...]) -> CryoRun:
+        frames = tuple(one.result for one in outcomes if one.result is not None)
         written = tables(frames) if frames else []
-        lost = tuple(failures[index] for index in sorted(failures))
-        run = CryoRun(schema, plan.out, frames, lost, warnings, tuple(written))
+        lost = tuple((one.entry.name, one.code, one.reason) for one in lost_of(outcomes))
         for name, code, reason in lost:
             record.add_failure(name, code, reason)
-        endings: dict[int, Outcome] = {0: "done", 1: "some_failed"}
-        record.write(plan.out / RUN_JSON, outcome or endings.get(run.exit_code, "nothing_done"))
-        return run
+        return CryoRun(schema, plan.out, frames, lost, warnings, tuple(written))
 
-    try:
-        with record.timed("images"):
-            map_items(
-                make, jobs, initializer=initializer, workers=plan.workers, scheduler=plan.scheduler,
-                threads=plan.threads, resume=earlier_frame if plan.resume else None, on_done=done,
-            )  # fmt: skip
-    except Interrupted:
-        finish("interrupted")
-        raise
-    return finish(None)
+    run = RunChoice(
+        workers=plan.workers, threads=plan.threads, scheduler=plan.scheduler, resume=plan.resume,
+        overwrite=plan.overwrite,
+    )  # fmt: skip
+    finished = run_inputs(
+        make, jobs, initializer=initializer, run=run, out=plan.out, record=record, earlier=earlier_frame,
+        outcome=InputOutcome, finish=finish, progress=tell, timing="images",
+    )  # fmt: skip
+    close_record(record, plan.out, finished.exit_code)
+    return finished
 
 
 def require_some(count: int, option: str) -> None:

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,16 @@ from equivox import __version__
 from equivox.errors import ConfigError, OutputError
 from equivox.formats.atomic import require_absent, require_folder, write_text
 from equivox.formats.fetal_templates import SHIPPED, read_templates
+from equivox.run.batch import InputOutcome, RunChoice, close_record, errors_of, exit_code_of, lost_of, run_inputs
 from equivox.run.device import DeviceChoice, choose_device
-from equivox.run.items import Interrupted, ItemResult, map_items
-from equivox.run.record import Outcome, RunRecord, file_sha256
+from equivox.run.record import RUN_JSON, RunRecord, file_sha256
 from equivox.run.seeds import seed_for
 from equivox.simulate.stack_config import StackSimulation
 from equivox.tasks.simulate.head_one import HeadJob, MadeHead, earlier_head, make_head, open_painter
 from equivox.tasks.simulate.head_readme import readme
 
 ANNOTATIONS, POSES, PARAMETERS_CSV = "annotations.csv", "poses.csv", "parameters.csv"
-README, RUN_JSON = "README.md", "run.json"
+README = "README.md"
 MOST = 1_000_000
 PREFIX = {"training": "sim", "validation": "val"}
 """Of the names of stacks, so that one table holds both folds."""
@@ -33,15 +32,13 @@ ANNOTATION_COLUMNS = ("frame_id", "rot_x", "rot_y", "rot_z", "fold")
 POSE_COLUMNS = ("id", "file", "qx", "qy", "qz", "qw", "tx", "ty", "tz", "ga_weeks", "brain_volume_ml", "mode")
 
 
-@dataclass(frozen=True, slots=True)
-class HeadOutcome:
+class HeadOutcome(InputOutcome[HeadJob, MadeHead]):
     """What became of one stack."""
 
-    job: HeadJob
-    result: MadeHead | None
-    code: str = ""
-    reason: str = ""
-    resumed: bool = False
+    @property
+    def job(self) -> HeadJob:
+        """What was to be made."""
+        return self.entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +57,8 @@ class HeadRun:
 
     @property
     def exit_code(self) -> int:
-        """0: all are written; 1: some; 2: none could be written; 3: none could be made."""
-        lost = [outcome for outcome in self.outcomes if outcome.result is None]
-        if len(lost) < len(self.outcomes):
-            return 1 if lost else 0
-        return 2 if any(outcome.code == OutputError.code for outcome in lost) else 3
+        """See :func:`equivox.run.batch.exit_code_of`."""
+        return exit_code_of(self.outcomes)
 
     def as_dict(self) -> dict[str, object]:
         """The document of ``--json`` (schema ``equivox.simulate.head/1``)."""
@@ -75,11 +69,7 @@ class HeadRun:
             "device": self.device.as_dict(),
             "results": [dict(made.row) for made in self.made],
             "warnings": list(self.warnings),
-            "errors": [
-                {"input": outcome.job.id, "code": outcome.code, "message": outcome.reason}
-                for outcome in self.outcomes
-                if outcome.result is None
-            ],
+            "errors": errors_of(self.outcomes),
         }
 
 
@@ -131,7 +121,7 @@ def simulate_heads_to_files(
     ]
     tables = [out / name for name in (ANNOTATIONS, POSES, PARAMETERS_CSV, README, RUN_JSON)]
     require_absent(
-        [*tables, *(path for job in jobs for path in (job.image, job.labels, job.sidecar))],
+        [*tables, *(path for job in jobs for path in job.traces)],
         overwrite=overwrite or resume,
     )
     _forget_others(out, jobs, allowed=overwrite or resume)
@@ -141,38 +131,22 @@ def simulate_heads_to_files(
     record.add("templates_sha256", digest)
     for text in warnings:
         record.add_warning(text)
-    outcomes: dict[int, HeadOutcome] = {}
 
-    def done(result: ItemResult[MadeHead]) -> None:
-        outcome = _outcome(jobs[result.index], result)
-        outcomes[result.index] = outcome
-        if progress is not None:
-            progress(len(outcomes), len(jobs), outcome)
+    def finish(outcomes: tuple[HeadOutcome, ...]) -> HeadRun:
+        finished = HeadRun(out, chosen, outcomes, tuple(warnings))
+        _write_tables(finished, config, seed, record)
+        return finished
 
-    def finished() -> HeadRun:
-        return HeadRun(out, chosen, tuple(outcomes[index] for index in sorted(outcomes)), tuple(warnings))
-
-    try:
-        with record.timed("stacks"):
-            map_items(
-                make_head,
-                jobs,
-                initializer=functools.partial(
-                    open_painter, None if templates is None else str(templates), str(chosen.device)
-                ),
-                workers=workers,
-                scheduler=scheduler,
-                threads=threads,
-                resume=earlier_head if resume else None,
-                on_done=done,
-            )
-    except Interrupted:
-        _write_tables(finished(), config, seed, record, "interrupted")
-        raise
-    run = finished()
-    endings: dict[int, Outcome] = {0: "done", 1: "some_failed"}
-    _write_tables(run, config, seed, record, endings.get(run.exit_code, "nothing_done"))
-    return run
+    finished = run_inputs(
+        make_head,
+        jobs,
+        initializer=functools.partial(open_painter, None if templates is None else str(templates), str(chosen.device)),
+        run=RunChoice(workers=workers, threads=threads, scheduler=scheduler, resume=resume, overwrite=overwrite),
+        out=out, record=record, earlier=earlier_head, outcome=HeadOutcome, finish=finish, progress=progress,
+        timing="stacks",
+    )  # fmt: skip
+    close_record(record, out, finished.exit_code)
+    return finished
 
 
 def templates_digest(folder: Path) -> str:
@@ -207,16 +181,7 @@ def _forget_others(out: Path, jobs: Sequence[HeadJob], *, allowed: bool) -> None
         )
 
 
-def _outcome(job: HeadJob, result: ItemResult[MadeHead]) -> HeadOutcome:
-    if result.failure is None:
-        return HeadOutcome(job, result.value, resumed=result.resumed)
-    for path in (job.image, job.labels, job.sidecar):  # of an earlier run: no longer true
-        with suppress(OSError):
-            path.unlink()
-    return HeadOutcome(job, None, code=result.failure.code, reason=result.failure.reason)
-
-
-def _write_tables(run: HeadRun, config: StackSimulation, seed: int, record: RunRecord, ending: Outcome) -> None:
+def _write_tables(run: HeadRun, config: StackSimulation, seed: int, record: RunRecord) -> None:
     rows = [dict(made.row) for made in run.made]
     if rows:
         _write_csv(run.out / ANNOTATIONS, ANNOTATION_COLUMNS, rows)
@@ -224,11 +189,9 @@ def _write_tables(run: HeadRun, config: StackSimulation, seed: int, record: RunR
         _write_csv(run.out / POSES, POSE_COLUMNS, poses)
         _write_csv(run.out / PARAMETERS_CSV, tuple(rows[0]), rows)
     write_text(run.out / README, readme(config, rows, seed))
-    for outcome in run.outcomes:
-        if outcome.result is None:
-            record.add_failure(outcome.job.id, outcome.code, outcome.reason)
+    for lost in lost_of(run.outcomes):
+        record.add_failure(lost.entry.name, lost.code, lost.reason)
     record.add("stacks", {"made": len(rows), "kept": sum(outcome.resumed for outcome in run.outcomes)})
-    record.write(run.out / RUN_JSON, ending)
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:

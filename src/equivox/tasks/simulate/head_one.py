@@ -52,6 +52,21 @@ class HeadJob:
         """Where everything that was drawn goes; written last."""
         return self.out / PARAMETERS / f"{self.id}.json"
 
+    @property
+    def name(self) -> str:
+        """As it is shown and recorded."""
+        return self.id
+
+    @property
+    def entry(self) -> HeadJob:
+        """Nothing is read but the templates: the job itself."""
+        return self
+
+    @property
+    def traces(self) -> tuple[Path, ...]:
+        """All three."""
+        return self.image, self.labels, self.sidecar
+
     def key(self) -> dict[str, object]:
         """What a stack depends on."""
         return {
