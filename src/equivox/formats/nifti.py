@@ -121,7 +121,7 @@ class Scan:
                 f"{where} cannot be read ({_first_line(error)}); copy it again from its source."
             ) from error
         with np.errstate(over="ignore", invalid="ignore"):
-            values = np.ascontiguousarray(stored.reshape(self.shape), dtype=np.float32)
+            values = _in_rows(stored.reshape(self.shape))
         bad = int(values.size - np.isfinite(values).sum())
         if bad:
             raise InputError(
@@ -129,6 +129,14 @@ class Scan:
                 f"float32; replace them by numbers first."
             )
         return values
+
+
+def _in_rows(stored: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Contiguous float32 values; files run along x first, so plane by plane, each of which stays in the cache."""
+    values = np.empty(stored.shape, dtype=np.float32)
+    for row in range(stored.shape[1]):
+        values[:, row] = stored[:, row]
+    return values
 
 
 def open_scan(path: Path | str) -> Scan:

@@ -292,6 +292,7 @@ def _loader(samples: Samples, schedule: Schedule, *, training: bool) -> DataLoad
         sampler=_Share(len(samples), schedule.batch_size, follows=training),
         collate_fn=group_samples,
         num_workers=schedule.workers,
+        persistent_workers=schedule.workers > 0,  # they keep what they have opened from epoch to epoch
         generator=torch.Generator().manual_seed(seed_for(schedule.seed, "loader")),
     )
 

@@ -7,7 +7,7 @@ percentile inside the brain, cut to [0, 1.5], and 0 outside. Nothing is register
 
 from __future__ import annotations
 
-import math
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from equivox.errors import InputError
 from equivox.formats.nifti import open_scan
 from equivox.geometry.space import Volume
+from equivox.tasks.encode.brain_frame import REACH_SIGMAS, BrainFrame
 from equivox.tasks.encode.extraction import BrainMask, find_brain
 
 SIDE = 64
@@ -30,20 +31,8 @@ HIGHEST = 1.5
 """Intensity (95th percentile = 1) above which values are cut."""
 BALL_MARGIN_VOXELS = 1.4
 """From the grid's edge to where the encoders' soft ball is one half."""
-RESOLUTION = 0.5
-"""SD of the image's blur in working voxels, the scan's own voxels included.
-
-Less lets aliasing in: an untrained encoder's E was 0.034 at 0.36 and 0.015 at 0.48 (three brains), 0.012 at 0.6.
-"""
-REACH_SIGMAS = 3.5
-FINEST = 0.62
-"""Smoothed scans are kept on voxels of at most this many working voxels (2 mm of 3.3), where what is lost is below 4 %
-of the finest waves and nothing of the others.
-"""
 HISTOGRAM_BINS = 24
 """Of the intensities inside the brain over [0, 1.5]: the plainest thing that knows about age."""
-
-Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +88,8 @@ class BrainSource:
         Of the grid that will be sampled: decides the smoothing against aliasing.
     warnings
         Sentences to hand on.
+    frame
+        Of the same mask and grid, where other intensities were sampled before.
     """
 
     def __init__(
@@ -108,41 +99,30 @@ class BrainSource:
         *,
         voxel_size_mm: float = VOXEL_SIZE_MM,
         warnings: tuple[str, ...] = (),
+        frame: BrainFrame | None = None,
     ) -> None:
         self.name, self.direction, self.voxel_size_mm = volume.name, volume.direction, voxel_size_mm
-        inside = brain.inside
-        places = inside.nonzero()
-        world = volume.world_from_voxel(places.double())
-        self.centroid_mm: Float[Tensor, "3"] = world.mean(0)
-        distance = (world - self.centroid_mm).norm(dim=1)
-        self.radius_mm = float(distance.max())
-        self.distances_mm = distance
-        self.volume_ml = float(places.shape[0]) * abs(float(torch.linalg.det(volume.affine[:3, :3]))) / 1000.0
-        values, trouble = _normalised(volume.data[0][inside], brain.background, volume.name)
+        self.frame = frame or BrainFrame(volume, brain, voxel_size_mm)
+        self.centroid_mm: Float[Tensor, "3"] = self.frame.centroid_mm
+        self.radius_mm, self.volume_ml = self.frame.radius_mm, self.frame.volume_ml
+        values, trouble = _normalised(self.frame.inside_values(volume.data[0]), brain.background, volume.name)
         counts = torch.histc(values, bins=HISTOGRAM_BINS, min=0.0, max=HIGHEST)
         self.histogram: Float[Tensor, "bins"] = counts.double() / len(values)
         self.warnings = (*warnings, *brain.warnings, *trouble)
-        sigma = [_smoothing(step, voxel_size_mm) for step in volume.voxel_size_mm]
-        margin = [
-            math.ceil(REACH_SIGMAS * one) + 4 * _thinning(step, voxel_size_mm)
-            for one, step in zip(sigma, volume.voxel_size_mm, strict=True)
-        ]
-        low, high = places.amin(0), places.amax(0) + 1
-        self._start = torch.tensor([int(a) - b for a, b in zip(low, margin, strict=True)], dtype=torch.float64)
-        shape = [int(b - a) + 2 * m for a, b, m in zip(low, high, margin, strict=True)]
-        both = np.zeros((2, *shape), dtype=np.float32)
-        within = (places - low + torch.tensor(margin)).T.numpy()
-        both[0][tuple(within)] = values.numpy()
-        both[1][tuple(within)] = 1.0
-        thinned = [_thinning(step, voxel_size_mm) for step in volume.voxel_size_mm]
-        middle = (volume.voxel_from_world(self.centroid_mm) - self._start).round().long().tolist()
-        first = [place % kept for place, kept in zip(middle, thinned, strict=True)]  # the same however axes run
-        self._start += torch.tensor(first, dtype=torch.float64)
-        self._thinned = np.array(thinned, dtype=np.float64)
-        self._coefficients = [_spline(one, sigma, first, thinned) for one in both]
-        self._voxel_from_world = torch.linalg.inv(volume.affine)
+        self._coefficients = self.frame.ready(values)
 
-    def sample(self, *, side: int = SIDE, turn: Float[Tensor, "3 3"] | None = None) -> Brain:
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it takes."""
+        return int(self._coefficients.nbytes + self.frame.mask.nbytes + 5 * self.frame.distances_mm.numel())
+
+    def sample(
+        self,
+        *,
+        side: int = SIDE,
+        turn: Float[Tensor, "3 3"] | None = None,
+        shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    ) -> Brain:
         """The brain on a grid of ``side`` cubed about its centroid.
 
         Parameters
@@ -151,25 +131,35 @@ class BrainSource:
             Voxels along each edge.
         turn
             Rotation of the content about the centroid: what was at ``centroid + p`` comes to ``centroid + turn @ p``.
+        shift_mm
+            The centroid is taken to lie off by this.
         """
+        centroid_mm = self.centroid_mm + torch.tensor(shift_mm, dtype=torch.float64)
         affine = torch.diag(torch.tensor([self.voxel_size_mm] * 3 + [1.0], dtype=torch.float64))
-        affine[:3, 3] = self.centroid_mm - self.voxel_size_mm * (side - 1) / 2
-        axis = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2) * self.voxel_size_mm
-        offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).flatten(0, 2)
-        near = offsets.norm(dim=1) <= self.radius_mm + REACH_SIGMAS * self.voxel_size_mm
-        points = offsets[near] if turn is None else offsets[near] @ turn.double()  # turn^-1 p, in rows
-        index = (points + self.centroid_mm) @ self._voxel_from_world[:3, :3].mT + self._voxel_from_world[:3, 3]
-        where = (index - self._start).T.numpy() / self._thinned[:, None]
+        affine[:3, 3] = centroid_mm - self.voxel_size_mm * (side - 1) / 2
+        frame = self.frame
+        axis = _axis(side, self.voxel_size_mm)
+        near = _distances(side, self.voxel_size_mm) <= self.radius_mm + REACH_SIGMAS * self.voxel_size_mm
+        kinds = ((self._coefficients, HIGHEST), (frame.mask, 1.0))
+        straight = None if turn is not None else frame.along_axes(axis, centroid_mm)
+        if straight is None:
+            offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)[near]
+            points = offsets if turn is None else offsets @ turn.double()  # turn^-1 p, in rows
+            index = (points + centroid_mm) @ frame.voxel_from_world[:3, :3].mT + frame.voxel_from_world[:3, 3]
+            where = (index - frame.start).T.numpy() / frame.step[:, None]
         sampled = []
-        for coefficients, highest in zip(self._coefficients, (HIGHEST, 1.0), strict=True):
-            values = ndimage.map_coordinates(coefficients, where, order=3, mode="constant", prefilter=False)
-            field = torch.zeros(side**3)
-            field[near] = torch.from_numpy(values).float().clamp(0.0, highest)
-            sampled.append(field.view(1, side, side, side))
+        for coefficients, highest in kinds:
+            field = torch.zeros(side, side, side)
+            if straight is None:
+                values = ndimage.map_coordinates(coefficients, where, order=3, mode="constant", prefilter=False)
+                field[near] = torch.from_numpy(values).float()
+            else:
+                field = torch.where(near, straight.values(coefficients).float(), field)
+            sampled.append(field.clamp_(0.0, highest)[None])
         ball_mm = (side / 2 - BALL_MARGIN_VOXELS) * self.voxel_size_mm
         warnings = self.warnings
         if self.radius_mm > ball_mm:
-            share = 100.0 * float((self.distances_mm > ball_mm).double().mean())
+            share = 100.0 * float((frame.distances_mm > ball_mm).double().mean())
             warnings = (
                 *warnings,
                 f"{self.name} reaches {self.radius_mm:.0f} mm from its centroid, beyond the ball of {ball_mm:.0f} mm "
@@ -178,6 +168,19 @@ class BrainSource:
         return Brain(
             sampled[0], sampled[1], affine, warnings, self.direction, self.volume_ml, self.radius_mm, self.name
         )
+
+
+@functools.lru_cache(maxsize=2)
+def _axis(side: int, voxel_size_mm: float) -> Float[Tensor, " place"]:
+    """Voxel centres of the working grid along one axis [mm] from its middle; not to be written to."""
+    return (torch.arange(side, dtype=torch.float64) - (side - 1) / 2) * voxel_size_mm
+
+
+@functools.lru_cache(maxsize=2)
+def _distances(side: int, voxel_size_mm: float) -> Float[Tensor, "x y z"]:
+    """Distance of every voxel centre of the working grid from its middle [mm]; not to be written to."""
+    square = _axis(side, voxel_size_mm).square()
+    return (square[:, None, None] + square[:, None] + square).sqrt()
 
 
 def open_brain(
@@ -253,26 +256,3 @@ def _normalised(inside: Float[Tensor, "count"], background: float, name: str) ->
     if high <= 0.0:
         raise InputError(f"{name} is 0 in more than 95 % of the brain; give the scan itself, not a map of lesions.")
     return ((inside.double() - lowest) / high).clamp(0.0, HIGHEST).float(), trouble
-
-
-def _smoothing(step_mm: float, voxel_size_mm: float) -> float:
-    """SD [voxels of the scan] that brings the blur along one axis to the working grid's, the voxel's own included."""
-    return math.sqrt(max((RESOLUTION * voxel_size_mm) ** 2 - step_mm**2 / 12.0, 0.0)) / step_mm
-
-
-def _thinning(step_mm: float, voxel_size_mm: float) -> int:
-    """Every how many-th voxel of the smoothed scan is kept along an axis: fine scans hold nothing between them."""
-    return max(int(FINEST * voxel_size_mm / step_mm + 1e-6), 1)
-
-
-def _spline(
-    field: np.ndarray[tuple[int, ...], np.dtype[np.float32]], sigma: list[float], first: list[int], thinned: list[int]
-) -> Array:
-    """Cubic B-spline coefficients of a smoothed field that is 0 near its border, on every so many-th voxel."""
-    smooth = field
-    for axis, (width, kept) in enumerate(zip(sigma, thinned, strict=True)):
-        if width > 0:
-            smooth = ndimage.gaussian_filter1d(smooth, width, axis=axis, mode="constant", truncate=REACH_SIGMAS)
-        smooth = smooth[tuple(slice(first[a], None, kept) if a == axis else slice(None) for a in range(3))]
-    coefficients: Array = ndimage.spline_filter(smooth, order=3, output=np.float64, mode="mirror")
-    return coefficients

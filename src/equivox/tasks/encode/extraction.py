@@ -117,7 +117,7 @@ def _commonest_at_border(data: Tensor) -> float:
 
 def _largest_piece(other: Bool[Tensor, "x y z"]) -> tuple[Bool[Tensor, "x y z"], float]:
     """The largest connected piece without its holes, and the share of voxels that lie off it."""
-    box = ndimage.find_objects(other.numpy().astype(np.uint8))[0]
+    box = bounding_box(other)
     labels, count = ndimage.label(other.numpy()[box])
     sizes = np.bincount(labels.ravel())[1:]
     kept = labels == 1 + int(sizes.argmax()) if count > 1 else labels > 0
@@ -128,9 +128,20 @@ def _largest_piece(other: Bool[Tensor, "x y z"]) -> tuple[Bool[Tensor, "x y z"],
     return torch.from_numpy(inside), lost
 
 
+def bounding_box(inside: Bool[Tensor, "x y z"]) -> tuple[slice, slice, slice]:
+    """The smallest box that holds every voxel that is inside; one must be."""
+    flat = inside.any(dim=2)
+    x, y = flat.any(dim=1).nonzero()[:, 0], flat.any(dim=0).nonzero()[:, 0]
+    slab = inside[int(x[0]) : int(x[-1]) + 1, int(y[0]) : int(y[-1]) + 1]
+    z = slab.flatten(0, 1).any(dim=0).nonzero()[:, 0]
+    return (
+        slice(int(x[0]), int(x[-1]) + 1), slice(int(y[0]), int(y[-1]) + 1), slice(int(z[0]), int(z[-1]) + 1),
+    )  # fmt: skip
+
+
 def _unusual(inside: Bool[Tensor, "x y z"], volume: Volume, voxel_ml: float) -> list[str]:
     """Sentences about a strange size and about a brain that the field of view cuts."""
-    size_ml = float(inside.sum()) * voxel_ml
+    size_ml = int(torch.count_nonzero(inside)) * voxel_ml
     found = []
     low, high = USUAL_ML
     if not low <= size_ml <= high:

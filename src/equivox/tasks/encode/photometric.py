@@ -49,6 +49,11 @@ class Degradation:
     thick_axis: int = 2
     centroid_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
+    @property
+    def touches_intensities(self) -> bool:
+        """Whether anything but the centre changes."""
+        return bool(self.gamma != 1.0 or any(self.bias) or self.contrast or self.noise > 0.0 or self.thickness_mm > 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class DegradationRange:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -28,11 +28,22 @@ class ScanViews:
         Which voxels are brain.
     voxel_size_mm
         Of the working grid.
+
+    What does not change between views is made once and kept: what the mask alone decides, the scan as it is ready to be
+    sampled, and the sample of the scan as it lies.
     """
 
     volume: Volume
     brain: BrainMask
     voxel_size_mm: float = VOXEL_SIZE_MM
+    _plain: list[BrainSource] = field(default_factory=list, repr=False, compare=False)
+    _upright: dict[int, Brain] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it takes when it is ready, brains as they lie included."""
+        ready = sum(one.nbytes for one in self._plain)
+        return 5 * self.volume.data.numel() + ready + sum(8 * one.volume.numel() for one in self._upright.values())
 
     @classmethod
     def open(
@@ -77,17 +88,24 @@ class ScanViews:
         generator
             Of the noise.
         """
-        volume = self.volume
-        if degradation is not None:
+        shift_mm = (0.0, 0.0, 0.0) if degradation is None else degradation.centroid_mm
+        upright = turn is None and degradation is None
+        if upright and side in self._upright:
+            return self._upright[side]
+        if not self._plain:
+            self._plain.append(BrainSource(self.volume, self.brain, voxel_size_mm=self.voxel_size_mm))
+        source = self._plain[0]
+        if degradation is not None and degradation.touches_intensities:
             values = degrade(
-                volume.data[0].clamp(0.0, HIGHEST),
+                self.volume.data[0].clamp(0.0, HIGHEST),
                 self.brain.inside,
                 degradation,
-                voxel_size_mm=volume.voxel_size_mm,
+                voxel_size_mm=self.volume.voxel_size_mm,
                 generator=generator or torch.Generator().manual_seed(0),
             )
-            volume = replace(volume, data=values[None])
-        source = BrainSource(volume, self.brain, voxel_size_mm=self.voxel_size_mm)
-        if degradation is not None:
-            source.centroid_mm = source.centroid_mm + torch.tensor(degradation.centroid_mm, dtype=torch.float64)
-        return source.sample(side=side, turn=turn)
+            changed = replace(self.volume, data=values[None])
+            source = BrainSource(changed, self.brain, voxel_size_mm=self.voxel_size_mm, frame=source.frame)
+        found = source.sample(side=side, turn=turn, shift_mm=shift_mm)
+        if upright:
+            self._upright[side] = found
+        return found
