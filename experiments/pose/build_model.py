@@ -1,10 +1,12 @@
 """Put the model folder ``fetal-head-epi`` together from the final weights and the held-out results.
 
     python experiments/pose/build_model.py --rotate W/final/last.pt --locate L/find_-1.safetensors \\
-        --finetuned rotate_finetuned --pipeline rotate_pipeline --located locate_find.json
+        --template T/template_-1.safetensors --finetuned rotate_finetuned --located locate_find.json
+    python experiments/pose/confidence_fit.py --write
 
-The confidence is a logistic function of spread and smallest singular value, fitted to the held-out answers of the
-fine-tuned networks (oracle crops and pipeline crops of all 29 stacks; "good" is an error below 30 degrees).
+The fallback confidence (for a model without a read-out) is a logistic function of spread and smallest singular value,
+fitted to the held-out answers of the fine-tuned networks (oracle and pipeline crops of all 29 stacks; "good" is an
+error below 30 degrees).
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import argparse
 import csv
 import io
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from rotate_data import load_stacks
 from rotate_train import DATA, RESULTS, load_network, read_located, volume_correction
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
+from template import load_template
 
 from equivox.tasks.pose.anatomy import load_head_anatomy
+from equivox.tasks.pose.register import RegisterConfig
 from equivox.tasks.pose.rotate import CropConfig
 from equivox.weights.folder import write_model_folder
 
@@ -56,15 +59,7 @@ def fit_confidence(rows: list[dict[str, Any]]) -> tuple[float, float, float]:
     return round(intercept, 4), round(spread, 5), round(value, 4)
 
 
-def confidence(row: dict[str, Any], weights: tuple[float, float, float]) -> float:
-    """As in ``equivox.tasks.pose.rotate.answer_confidence``."""
-    logit = weights[0] + weights[1] * min(row["spread_deg"], 60.0) + weights[2] * row["singular_values"][2]
-    return 1 / (1 + math.exp(-logit))
-
-
-def numbers(
-    oracle: dict[str, Any], pipeline: dict[str, Any], located: dict[str, Any], truth: dict[str, dict[str, str]]
-) -> str:
+def numbers(oracle: dict[str, Any], pipeline: dict[str, Any]) -> str:
     """The card's table: held-out, primary stacks."""
     lines = [
         "5-fold over whole fetuses, 25 primary stacks, each judged by networks that saw no stack of its fold:\n",
@@ -77,16 +72,11 @@ def numbers(
             f"| {name} | {found['median']:.1f} | {found['mean']:.1f} | {100 * found['below_20']:.0f} % | "
             f"{100 * found['below_30']:.0f} % | {100 * found['flips']:.0f} % | {found['fetus_mean']:.1f} |"
         )
-    errors = []
-    for row in pipeline["stacks"]:
-        center = located[row["id"]][0]
-        if row["primary"]:
-            true = torch.tensor([float(truth[row["id"]][k]) for k in ("tx", "ty", "tz")])
-            errors.append(math.inf if center is None else float((center - true).norm()))
+    errors = [row["center_error_mm"] for row in pipeline["stacks"] if row["primary"]]
     within = sum(e <= 10 for e in errors) / len(errors)
     lines.append(
         f"\nCentre (same stacks): median {sorted(errors)[len(errors) // 2]:.1f} mm, within 10 mm {100 * within:.0f} %, "
-        f"largest {max(errors):.0f} mm. Commands: `experiments/pose/rotate_train.py evaluate`, `locate_evaluate.py`."
+        f"largest {max(errors):.0f} mm. Command: `experiments/pose/template.py evaluate`."
     )
     return "\n".join(lines)
 
@@ -96,28 +86,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rotate", nargs="+", required=True)
     parser.add_argument("--locate", required=True)
+    parser.add_argument("--template", type=Path, required=True)
     parser.add_argument("--segment")
     parser.add_argument("--finetuned", default="rotate_finetuned")
-    parser.add_argument("--pipeline", default="rotate_pipeline")
+    parser.add_argument("--networks-alone", default="rotate_pipeline")
+    parser.add_argument("--oracle", default="template_oracle")
+    parser.add_argument("--pipeline", default="template_pipeline")
     parser.add_argument("--located", default="locate_find.json")
     parser.add_argument("--least-confidence", type=float, default=0.5)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    oracle = json.loads((RESULTS / f"{args.finetuned}.json").read_text())
-    pipeline = json.loads((RESULTS / f"{args.pipeline}.json").read_text())
+    finetuned, alone, oracle, pipeline = (
+        json.loads((RESULTS / f"{name}.json").read_text())
+        for name in (args.finetuned, args.networks_alone, args.oracle, args.pipeline)
+    )
     located = read_located(RESULTS / args.located)
-    weights = fit_confidence(oracle["stacks"] + pipeline["stacks"])
-    below = [r for r in pipeline["stacks"] if confidence(r, weights) < args.least_confidence]
-    print("confidence", weights, "low in the pipeline:", [(r["id"], round(r["error_deg"])) for r in below])
-    truth = {r["id"]: r for r in csv.DictReader((DATA / "epi" / "poses.csv").open())}
+    weights = fit_confidence(finetuned["stacks"] + alone["stacks"])
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["id", "fold", "rotation_error_deg", "center_error_mm"])
     for row in pipeline["stacks"]:
-        true = torch.tensor([float(truth[row["id"]][k]) for k in ("tx", "ty", "tz")])
-        place = located[row["id"]][0]
-        error = math.nan if place is None else float((place - true).norm())
-        writer.writerow([row["id"], row["fold"], f"{row['error_deg']:.1f}", f"{error:.1f}"])
+        errors = f"{row['error_deg']:.1f}", f"{row['center_error_mm']:.1f}"
+        writer.writerow([row["id"], row["fold"], *errors])
     networks: dict[str, dict[str, object]] = {"locate": {"architecture": "finder", **FINDER}}
     states = {"locate": load_file(args.locate)}
     if args.segment:
@@ -127,16 +117,19 @@ def main() -> None:
         fields = torch.load(path, weights_only=True)["settings"]["network"]
         networks[name] = {"architecture": "head_pose", **fields}
         states[name] = load_network(path).state_dict()
-    card = (HERE / "model_card.md").read_text().replace("{numbers}", numbers(oracle, pipeline, located, truth))
+    template = load_template(args.template)
+    networks["template"], states["template"] = {"architecture": "head_template"}, template.state_dict()
+    anatomy = load_head_anatomy(DATA / "templates")
+    card = (HERE / "model_card.md").read_text().replace("{numbers}", numbers(oracle, pipeline))
     folder = write_model_folder(
         OUT, name="fetal-head-epi", task="pose", behaviour="equivox", networks=networks, weights=states,
-        card=card, certificate=certificate(load_network(args.rotate[0]), load_head_anatomy(DATA / "templates")),
+        card=card, certificate=certificate(load_network(args.rotate[0]), anatomy, template),
         license_text=(HERE / "model_license.txt").read_text(),
         extra={
             "input": {"what": "a stack of fetal EPI, any orientation and voxel size", "working_voxel_size_mm": 3.0},
             "output": {"pose": "world_from_head", "frame": "A: x right, y anterior raised by 30 degrees, z superior"},
             "settings": {
-                "crop": asdict(CropConfig()), "views": 12,
+                "crop": asdict(CropConfig()), "views": 4, "register": asdict(RegisterConfig()),
                 "volume_correction": round(volume_correction(load_stacks(DATA / "epi"), located), 4),
                 "confidence_weights": list(weights), "least_confidence": args.least_confidence,
             },

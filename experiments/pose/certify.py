@@ -13,18 +13,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
+from rotate_data import Stack, load_stacks
 from rotate_train import DATA, load_network
+from scipy import ndimage
 from torch import Tensor, nn
 
 import equivox
 from equivox.geometry.rotations import cube_group, geodesic_angle, rotation_from_vector
+from equivox.geometry.space import Volume
 from equivox.nets.head_pose import HeadPoseNet, soft_ball
+from equivox.nets.head_template import HeadTemplate
 from equivox.nets.readout import read_out
 from equivox.simulate.anatomy import HeadAnatomy
 from equivox.simulate.config import HeadSimulation
 from equivox.simulate.head import simulate_heads
 from equivox.tasks.pose.anatomy import load_head_anatomy
-from equivox.tasks.pose.rotate import CropConfig, network_input, scaled_by_brain
+from equivox.tasks.pose.register import RegisterConfig, Registration, register_head
+from equivox.tasks.pose.rotate import CropConfig, head_cube, network_input, scaled_by_brain
 from equivox.testing import band_limited_field, equivariance_error, plain_control
 
 ANGLES_DEG = (5, 10, 20, 30, 45, 60, 90, 120, 150, 180)
@@ -33,9 +38,13 @@ WIDTH, SPREAD = 3.0, 5.0
 """Of the Gaussians [voxels] that the band-limited crops are made of."""
 IRREPS_OUT = "1x1e + 2x1o"
 HEADS = 6
+TURNED = ("fet-03_run-1", "fet-06_run-1", "fet-10_run-1")
+"""Stacks of 3 mm that the template is turned with."""
 
 
-def certificate(network: HeadPoseNet, anatomy: HeadAnatomy, *, seed: int = 0) -> dict[str, Any]:
+def certificate(
+    network: HeadPoseNet, anatomy: HeadAnatomy, template: HeadTemplate | None = None, *, seed: int = 0
+) -> dict[str, Any]:
     """Errors under the cube's symmetries (exact), then by angle about random axes, with floor and control."""
     channels = f"{network.levels[0][0].conv.irreps_in.dimension}x0e"
     draw = torch.Generator().manual_seed(seed)
@@ -58,7 +67,62 @@ def certificate(network: HeadPoseNet, anatomy: HeadAnatomy, *, seed: int = 0) ->
         },
         "generic_angles": _heads(exact, control, anatomy, axes, seed),
         "generic_angles_far_from_heads": _random_fields(exact, control, channels, axes, seed),
+        **({} if template is None else {"template_at_generic_angles": _template(template, axes)}),
     }
+
+
+def _template(template: HeadTemplate, axes: Tensor) -> dict[str, Any]:
+    """Real stacks, as they are and band-limited by 4 mm, in turned worlds; given to the template without any guess."""
+    stacks = [stack for stack in load_stacks(DATA / "epi") if stack.id in TURNED]
+
+    def answer(stack: Stack, volume: Volume, turn: Tensor) -> Registration:
+        affine = torch.eye(4, dtype=torch.float64)
+        affine[:3, :3] = turn
+        turned = Volume(volume.data, affine @ volume.affine, volume.name)
+        cube, known = head_cube(turned, turn @ stack.center_mm)
+        return register_head(template, cube, known, stack.volume_ml, torch.zeros(0, 3, 3), RegisterConfig())
+
+    result: dict[str, Any] = {
+        "input": f"{', '.join(TURNED)} (EPI, 3 mm) in worlds turned about 2 random axes; 3 mm cubes cut by "
+        "trilinear interpolation",
+        "what": "rms angle of the answer to the turned answer of the head as it lay, and rms distance of the shifts",
+    }
+    for name, sigma_mm in (("as_measured", 0.0), ("band_limited_by_4_mm", 4.0)):
+        degrees: dict[str, float] = {}
+        distances: dict[str, float] = {}
+        volumes = [_blurred(stack.volume, sigma_mm) for stack in stacks]
+        before = [answer(s, v, torch.eye(3, dtype=torch.float64)) for s, v in zip(stacks, volumes, strict=True)]
+        for angle in (10, 45, 90, 180):
+            turns = rotation_from_vector(axes[:2] * torch.deg2rad(torch.tensor(float(angle), dtype=torch.float64)))
+            pairs = [
+                (turn, first, answer(stack, volume, turn))
+                for turn in turns for first, stack, volume in zip(before, stacks, volumes, strict=True)
+            ]  # fmt: skip
+            angles = [torch.rad2deg(geodesic_angle(a.rotation, turn @ b.rotation)) for turn, b, a in pairs]
+            degrees[str(angle)] = _rms(torch.stack(angles))
+            distances[str(angle)] = _rms(torch.stack([(a.shift_mm - turn @ b.shift_mm).norm() for turn, b, a in pairs]))
+        result[name] = {"rotation_error_deg_by_angle_deg": degrees, "shift_error_mm_by_angle_deg": distances}
+    return result
+
+
+def _blurred(volume: Volume, sigma_mm: float) -> Volume:
+    """Smoothed by a Gaussian."""
+    sigma = [sigma_mm / float(size) for size in volume.voxel_size_mm]
+    data = torch.from_numpy(ndimage.gaussian_filter(volume.data[0].numpy(), sigma))[None]
+    return Volume(data, volume.affine, volume.name)
+
+
+def _smoothed_4_mm(fine: Tensor) -> Tensor:
+    """A Gaussian of 4 mm on a 2 mm grid."""
+    offsets = torch.arange(-6, 7, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / 2.0) ** 2)
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = -1
+        pads = [6 if index // 2 == 2 - axis else 0 for index in range(6)]
+        weights = (kernel / kernel.sum()).reshape(shape)
+        fine = functional.conv3d(functional.pad(fine, pads, mode="replicate"), weights)
+    return fine
 
 
 def _heads(network: nn.Module, control: nn.Module, anatomy: HeadAnatomy, axes: Tensor, seed: int) -> dict[str, Any]:
@@ -69,15 +133,7 @@ def _heads(network: nn.Module, control: nn.Module, anatomy: HeadAnatomy, axes: T
     heads = simulate_heads(
         HEADS, shape=(72, 72, 72), voxel_size_mm=2.0, anatomy=anatomy, config=settings, generator=draw
     )
-    fine = heads.image
-    offsets = torch.arange(-6, 7, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (offsets / 2.0) ** 2)
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = -1
-        pads = [6 if index // 2 == 2 - axis else 0 for index in range(6)]
-        weights = (kernel / kernel.sum()).reshape(shape)
-        fine = functional.conv3d(functional.pad(fine, pads, mode="replicate"), weights)
+    fine = _smoothed_4_mm(heads.image)
     axis = (torch.arange(config.side, dtype=torch.float32) - (config.side - 1) / 2) * config.voxel_size_mm
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
 

@@ -26,18 +26,20 @@ from equivox.weights.folder import read_model_folder, read_weights, write_model_
 
 HERE = Path(__file__).parent
 MODEL = HERE.parents[1] / "src" / "equivox" / "models" / "fetal-head-epi"
-OBJECT = ("score", "agreement", "certainty", "first_look", "log_volume", "roundness", "elongation")
-POSE = ("spread_deg", "singular_value_1", "singular_value_3", "axis_misfit_deg", "shell_level", "in_field_of_view")
-GOOD_DEG = 30.0
-"""As for the older rule: a pose is good below."""
-BAD_DEG = 20.0
-"""What the report asks about."""
+MASK = ("score", "agreement", "certainty", "first_look", "log_volume", "roundness", "elongation")
+OBJECT = (*MASK, "template_correlation", "template_lead")
+VIEWS = ("spread_deg", "singular_value_1", "singular_value_3", "axis_misfit_deg", "shell_level", "in_field_of_view")
+POSE = ("template_correlation", "template_lead", "template_turn_deg", "axis_misfit_deg", "in_field_of_view")
+GOOD_DEG = 20.0
+"""A pose is good below."""
+FLIP_DEG = 90.0
 FOUND_MM = 30.0
 """A head is found where the centre is nearer."""
 NO_HEAD = ("maternal", "adult", "noise")
 REFUSED_SHARE = 0.95
-LEAST_VALID_SHARE = 0.9
-OLD_WEIGHTS = (0.2609, -0.14303, 1.987)
+LEAST_OBJECT = 0.2
+"""The threshold is never below, however well the inputs without a head are refused."""
+LEAST_VALID_SHARE = 0.6
 
 
 def fit(
@@ -69,81 +71,79 @@ def part_of(row: dict[str, str]) -> int:
     return zlib.crc32(row["id"].encode()) % 5 if row["kind"] in ("adult", "noise") else int(row["fold"])
 
 
-def old_confidence(row: dict[str, str]) -> float:
-    """The rule before: spread and smallest singular value, fitted to 58 answers of these stacks (so not held out)."""
-    logit = (
-        OLD_WEIGHTS[0]
-        + OLD_WEIGHTS[1] * min(float(row["spread_deg"]), 60)
-        + OLD_WEIGHTS[2] * float(row["singular_value_3"])
-    )
-    return float(1 / (1 + np.exp(-logit)))
-
-
 def auroc(bad: np.ndarray, confidence: np.ndarray) -> float | None:
     """Of telling bad answers by a low confidence."""
     return None if bad.all() or not bad.any() else round(float(roc_auc_score(bad, -confidence)), 3)
 
 
-def judge_object(rows: list[dict[str, str]]) -> tuple[dict[str, Any], float, CalibratedReadOut]:
-    """Rates of "a head" per kind at the chosen threshold, cross-fitted, before and after."""
+def judge_object(rows: list[dict[str, str]]) -> tuple[dict[str, Any], CalibratedReadOut]:
+    """Rates of "a head" per kind at the chosen threshold, cross-fitted: from the mask alone, and with the template."""
     found = [row for row in rows if row["found"] == "1"]
     good = np.array([row["has_head"] == "1" and float(row["error_mm"]) < FOUND_MM for row in found])
     how = {"strength": 1.0, "balanced": True}
-    sure = cross_fit(found, good, OBJECT, **how)
     without = sum(row["kind"] in NO_HEAD for row in rows)
-    named = np.sort([p for p, row in zip(sure, found, strict=True) if row["kind"] in NO_HEAD])[::-1]
-    allowed = int((1 - REFUSED_SHARE) * without)
-    least = round(float(named[allowed]) + 1e-3, 3)
-    table = {}
-    for kind in dict.fromkeys(row["kind"] for row in rows):
-        mine = [index for index, row in enumerate(found) if row["kind"] == kind]
-        table[kind] = {
-            "inputs": sum(row["kind"] == kind for row in rows),
-            "named_before": len(mine),
-            "named_now": int((sure[mine] >= least).sum()) if mine else 0,
-        }
-    lost = [row["id"] for p, row in zip(sure, found, strict=True) if row["kind"] == "stack" and p < least]
-    before, now = (sum(table[kind][key] for kind in NO_HEAD) for key in ("named_before", "named_now"))
-    result = {
-        "auroc_among_found": round(float(roc_auc_score(good, sure)), 3), "least": least, "kinds": table,
-        "no_head_inputs": without, "refused_before": round(1 - before / without, 3),
-        "refused_now": round(1 - now / without, 3), "stacks_lost": lost,
-    }  # fmt: skip
+    result: dict[str, Any] = {"no_head_inputs": without}
+    for which, names in (("mask", MASK), ("mask_and_template", OBJECT)):
+        sure = cross_fit(found, good, names, **how)
+        named = np.sort([p for p, row in zip(sure, found, strict=True) if row["kind"] in NO_HEAD])[::-1]
+        allowed = int((1 - REFUSED_SHARE) * without)
+        least = round(float(named[allowed]) + 1e-3 if len(named) > allowed else 0.5, 3)
+        least = max(least, LEAST_OBJECT)
+        table = {}
+        for kind in dict.fromkeys(row["kind"] for row in rows):
+            mine = [index for index, row in enumerate(found) if row["kind"] == kind]
+            table[kind] = {
+                "inputs": sum(row["kind"] == kind for row in rows),
+                "found": len(mine),
+                "named": int((sure[mine] >= least).sum()) if mine else 0,
+            }
+        result[which] = {
+            "auroc_among_found": round(float(roc_auc_score(good, sure)), 3), "least": least, "kinds": table,
+            "refused": round(1 - sum(table[kind]["named"] for kind in NO_HEAD) / without, 3),
+            "stacks_lost": [
+                row["id"] for p, row in zip(sure, found, strict=True) if row["kind"] == "stack" and p < least
+            ],
+        }  # fmt: skip
     features = np.array([[float(row[name]) for name in OBJECT] for row in found])
-    return result, least, fit(features, good, OBJECT, least=least, **how)
+    return result, fit(features, good, OBJECT, least=result["mask_and_template"]["least"], **how)
 
 
 def judge_pose(rows: list[dict[str, str]]) -> tuple[dict[str, Any], CalibratedReadOut]:
-    """AUROC of errors above 20 and 30 degrees per kind, cross-fitted, and the precision of "ok", before and after."""
+    """AUROC of errors above 20 and 90 degrees per kind, cross-fitted, and the precision of "ok"."""
     posed = [row for row in rows if row["found"] == "1" and row["has_head"] == "1"]
     error = np.array([float(row["error_deg"]) for row in posed])
     how = {"strength": 0.3, "balanced": False}
+    views = cross_fit(posed, error <= GOOD_DEG, VIEWS, **how)
     now = cross_fit(posed, error <= GOOD_DEG, POSE, **how)
-    same = cross_fit(posed, error <= GOOD_DEG, ("spread_deg", "singular_value_3"), **how)
-    before = np.array([old_confidence(row) for row in posed])
+    lead = np.array([float(row["template_lead"]) for row in posed])
     seen = np.array([float(row["in_field_of_view"]) for row in posed])
     kind = np.array([row["kind"] for row in posed])
     table: dict[str, Any] = {}
     for name in ("all", *dict.fromkeys(kind)):
         mine = np.ones(len(posed), dtype=bool) if name == "all" else kind == name
-        kept = {
-            "before": mine & (before >= 0.5) & (seen >= 0.6),
-            "now": mine & (now >= 0.5) & (seen >= LEAST_VALID_SHARE),
-        }
-        table[name] = {"answers": int(mine.sum()), "above_20": int((error[mine] > BAD_DEG).sum())}
-        for limit in (BAD_DEG, GOOD_DEG):
-            bad = error[mine] > limit
-            table[name][f"auroc_above_{limit:.0f}"] = {
-                "rule_before_not_held_out": auroc(bad, before[mine]),
-                "its_two_numbers_cross_fitted": auroc(bad, same[mine]),
-                "now_cross_fitted": auroc(bad, now[mine]),
-            }
-        for which, chosen in kept.items():
-            table[name][f"ok_{which}"] = {
-                "called_ok": int(chosen.sum()),
-                "of_these_within_30": round(float((error[chosen] <= GOOD_DEG).mean()), 3) if chosen.any() else None,
-                "of_these_above_90": int((error[chosen] > 90).sum()),
-            }
+        kept = mine & (now >= 0.5) & (seen >= LEAST_VALID_SHARE)
+        table[name] = {
+            "answers": int(mine.sum()), "median_error_deg": round(float(np.median(error[mine])), 2),
+            "above_20": int((error[mine] > GOOD_DEG).sum()), "above_90": int((error[mine] > FLIP_DEG).sum()),
+            **{
+                f"auroc_above_{limit:.0f}": {
+                    "mask_and_views": auroc(error[mine] > limit, views[mine]),
+                    "template_lead_alone": auroc(error[mine] > limit, lead[mine]),
+                    "shipped": auroc(error[mine] > limit, now[mine]),
+                }
+                for limit in (GOOD_DEG, FLIP_DEG)
+            },
+            "called_ok": int(kept.sum()),
+            "of_these_within_20": round(float((error[kept] <= GOOD_DEG).mean()), 3) if kept.any() else None,
+            "of_these_above_90": int((error[kept] > FLIP_DEG).sum()),
+        }  # fmt: skip
+    bins = np.clip((now * 5).astype(int), 0, 4)
+    table["calibration"] = [
+        {"confidence": f"{b / 5:.1f} to {(b + 1) / 5:.1f}", "answers": int((bins == b).sum()),
+         "mean_confidence": round(float(now[bins == b].mean()), 3),
+         "within_20": round(float((error[bins == b] <= GOOD_DEG).mean()), 3)}
+        for b in range(5) if (bins == b).any()
+    ]  # fmt: skip
     features = np.array([[float(row[name]) for name in POSE] for row in posed])
     return table, fit(features, error <= GOOD_DEG, POSE, least=0.5, **how)
 
@@ -172,7 +172,7 @@ def main() -> None:
     args = parser.parse_args()
     with args.rows.open() as file:
         rows = list(csv.DictReader(file))
-    found, _, object_readout = judge_object(rows)
+    found, object_readout = judge_object(rows)
     posed, pose_readout = judge_pose(rows)
     report = {"object": found, "pose": posed, "least_valid_share": LEAST_VALID_SHARE}
     args.out.write_text(json.dumps(report, indent=1) + "\n")

@@ -7,6 +7,7 @@
     python experiments/pose/template.py evaluate --name template_simulated --oracle --unaided \\
         --template W/template_simulated.safetensors
     python experiments/pose/template.py fetuses --counts 1 4 99 --seeds 0 1 2
+    python experiments/pose/template.py report template_pipeline template_oracle template_simulated
 
 ``evaluate`` runs :class:`HeadEstimator` with the finder, rotation network and template of the fold that saw no stack of
 the fetus. ``--oracle`` gives it the brain mark and the reference volume instead of what the finder found; ``--unaided``
@@ -24,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy
 import torch
 from locate_evaluate import load_network as load_finder
 from rotate_data import Stack, load_stacks
@@ -31,13 +34,15 @@ from rotate_train import DATA, RESULTS, load_network, summary
 from safetensors.torch import load_file, save_file
 
 from equivox.geometry.rotations import geodesic_angle
+from equivox.geometry.space import Volume
 from equivox.nets.head_template import HeadTemplate
 from equivox.simulate.config import HeadSimulation
 from equivox.simulate.head import simulate_heads
 from equivox.tasks.pose.anatomy import load_head_anatomy
 from equivox.tasks.pose.estimator import HeadEstimator, HeadSettings
-from equivox.tasks.pose.register import RegisterConfig, make_template, register_head
+from equivox.tasks.pose.register import RegisterConfig, register_head
 from equivox.tasks.pose.rotate import find_rotation
+from equivox.tasks.pose.template import make_template, posed_brain
 
 VOLUME_CORRECTION = 0.9404
 """As in the shipped model (a median over all graded stacks; 0.93 to 0.95 when one fold is left out)."""
@@ -48,6 +53,7 @@ def of_stacks(stacks: list[Stack]) -> HeadTemplate:
     return make_template(
         [(s.cube, s.valid) for s in stacks], torch.stack([s.rotation for s in stacks]),
         [s.volume_ml for s in stacks], [s.fetus for s in stacks],
+        brains=[None if s.row["mask_grade"] == "C" else (s.distance < 0).float() for s in stacks],
     )  # fmt: skip
 
 
@@ -113,6 +119,15 @@ def oracle(stack: Stack, networks: dict[str, Any], settings: HeadSettings, *, un
     }  # fmt: skip
 
 
+def dice(stack: Stack, mask: Volume) -> float | None:
+    """Overlap with the pseudo-mask on the stack's grid; None for grade C."""
+    if stack.row["mask_grade"] == "C":
+        return None
+    image = nibabel.load(DATA / "epi" / "mask_pseudo" / f"{stack.id}_mask.nii.gz")
+    truth, found = torch.from_numpy(numpy.asarray(image.dataobj) > 0.5), mask.data[0] > 0.5
+    return float(2 * (truth & found).sum() / (truth.sum() + found.sum()))
+
+
 def pipeline(stack: Stack, networks: dict[str, Any], settings: HeadSettings) -> dict[str, Any]:
     """The estimator as it is used, nothing given."""
     found = HeadEstimator(networks, settings).examine(stack.volume)
@@ -124,6 +139,9 @@ def pipeline(stack: Stack, networks: dict[str, Any], settings: HeadSettings) -> 
     return {
         **errors(stack, pose.rotation.double(), pose.translation_mm.double()),
         "correlation": found.registration.correlation, "lead": found.registration.lead, "network_error_deg": network,
+        "dice": dice(stack, posed_brain(networks["template"], pose, found.registration.size, found.candidate.mask,
+                                        stack.volume)[0]),
+        "finder_dice": dice(stack, found.candidate.mask.resample(stack.volume.affine, stack.volume.shape)),
         "found_center_error_mm": float((found.candidate.center_mm.double() - stack.center_mm).norm()),
         "rotation": pose.rotation.tolist(),
     }  # fmt: skip
@@ -137,6 +155,13 @@ def judged(rows: list[dict[str, Any]], name: str, settings: dict[str, Any]) -> N
         "center_median_mm": float(centers.nanquantile(0.5)),
         "center_within_10": float((centers < 10).float().mean()),
     }
+    for key in ("dice", "finder_dice"):
+        grades = {"a": [], "ab": []}
+        for row in rows:
+            if row.get(key) is not None and row["grade"] in "AB":
+                grades["ab"].append(row[key])
+                grades["a"] += [row[key]] if row["grade"] == "A" else []
+        found |= {f"{key}_{grade}": sum(v) / len(v) for grade, v in grades.items() if v}
     print(name, {k: round(v, 3) for k, v in found.items()}, flush=True)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(
@@ -149,7 +174,8 @@ def over_stacks(stacks: list[Stack], run: Callable[[Stack], dict[str, Any]]) -> 
     rows = []
     for stack in stacks:
         begin = time.process_time()
-        row = {"id": stack.id, "fetus": stack.fetus, "fold": stack.fold, "primary": stack.primary, **run(stack)}
+        row = {"id": stack.id, "fetus": stack.fetus, "fold": stack.fold, "primary": stack.primary,
+               "grade": stack.row["mask_grade"], **run(stack)}  # fmt: skip
         rows.append({**row, "cpu_s": round(time.process_time() - begin, 2)})
         print(
             {k: round(v, 2) if isinstance(v, float) else v for k, v in rows[-1].items() if k != "rotation"}, flush=True
@@ -205,6 +231,41 @@ def fetuses(args: argparse.Namespace) -> None:
             judged(over_stacks(primary, run), f"template_fetuses_{count}_seed_{seed}", vars(args))
 
 
+def report(args: argparse.Namespace) -> None:
+    """Tables for the page: every result by name, and every fetus of the first."""
+    print("| row | stacks | median | mean | p95 | < 10 | < 20 | > 90 | by axis | fetuses | centre, mm | < 10 mm |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for name in args.names:
+        content = json.loads((RESULTS / f"{name}.json").read_text())
+        for which in (True, False):
+            rows = [r for r in content["stacks"] if r["primary"] or not which]
+            if not which and len(rows) == sum(r["primary"] for r in rows):
+                continue
+            error = torch.tensor([float(r["error_deg"]) for r in rows])
+            center = torch.tensor([float(r["center_error_mm"]) for r in rows])
+            about = torch.tensor([r["error_about_head_axes_deg"] for r in rows]).abs().median(0).values.tolist()
+            fetuses = {r["fetus"] for r in rows}
+            means = [torch.tensor([r["error_deg"] for r in rows if r["fetus"] == f]).mean() for f in fetuses]
+            shares = [f"{100 * float((error < limit).float().mean()):.0f} %" for limit in (10, 20)]
+            print(
+                f"| `{name}` | {len(rows)} | {error.quantile(0.5):.1f} | {error.mean():.1f} | "
+                f"{error.quantile(0.95):.0f} | "
+                f"{' | '.join(shares)} | {int((error > 90).sum())} | {', '.join(f'{v:.0f}' for v in about)} | "
+                f"{torch.stack(means).mean():.1f} | {center.quantile(0.5):.1f} | "
+                f"{100 * float((center < 10).float().mean()):.0f} % |"
+            )
+    rows = json.loads((RESULTS / f"{args.names[0]}.json").read_text())["stacks"]
+    print("\n| fetus | fold | rotation, degrees | centre, mm | correlation | lead |\n|---|---|---|---|---|---|")
+    for fetus in sorted({r["fetus"] for r in rows}):
+        own = [r for r in rows if r["fetus"] == fetus]
+        columns = (("error_deg", ".0f"), ("center_error_mm", ".0f"), ("correlation", ".2f"), ("lead", ".2f"))
+        told = [
+            ", ".join(f"{r[key]:{form}}" if r["primary"] else f"({r[key]:{form}})" for r in own)
+            for key, form in columns
+        ]
+        print(f"| {fetus} | {own[0]['fold']} | {' | '.join(told)} |")
+
+
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -224,9 +285,11 @@ def main() -> None:
     sub = verbs.add_parser("fetuses")
     sub.add_argument("--counts", type=int, nargs="+", default=[1, 4, 99])
     sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    sub = verbs.add_parser("report")
+    sub.add_argument("names", nargs="+")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    {"make": make, "evaluate": evaluate, "fetuses": fetuses}[args.verb](args)
+    {"make": make, "evaluate": evaluate, "fetuses": fetuses, "report": report}[args.verb](args)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,13 @@ class HeadTemplate(nn.Module):
 
     Notes
     -----
-    ``contrast`` (side, side, side) is a buffer along the head's x, y, z axes; 0 everywhere until weights are loaded or
-    a template is made (:func:`equivox.tasks.pose.register.make_template`).
+    ``contrast`` and ``brain`` (side, side, side) are buffers along the head's x, y, z axes: mean local contrast, and
+    the share of heads in which a place is brain. Both are 0 everywhere until weights are loaded or a template is made
+    (:func:`equivox.tasks.pose.template.make_template`); a template without masks has no ``brain``.
     """
 
     contrast: Tensor
+    brain: Tensor
 
     def __init__(self, side: int = 44, voxel_size_mm: float = 3.0, radius_mm: float = 63.0) -> None:
         super().__init__()
@@ -43,6 +45,7 @@ class HeadTemplate(nn.Module):
             )
         self.side, self.voxel_size_mm, self.radius_mm = side, voxel_size_mm, radius_mm
         self.register_buffer("contrast", torch.zeros(side, side, side))
+        self.register_buffer("brain", torch.zeros(side, side, side))
 
     def points_mm(self, step: int = 1, every: int = 1) -> tuple[Float[Tensor, "3 points"], Float[Tensor, "points"]]:
         """Points of the ball in the head's frame and the template there; means over ``step``^3 voxels, thinned."""

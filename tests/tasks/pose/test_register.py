@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from equivox.errors import ConfigError, ModelFolderError
-from equivox.geometry.rotations import geodesic_angle, random_rotations
-from equivox.geometry.space import grid_points_mm
+from equivox.geometry.rotations import Pose, geodesic_angle, random_rotations
+from equivox.geometry.space import Volume, grid_points_mm
 from equivox.nets.head_template import HeadTemplate
 from equivox.tasks.pose.estimator import read_settings
-from equivox.tasks.pose.register import RegisterConfig, Registration, contrast_field, make_template, register_head
+from equivox.tasks.pose.register import RegisterConfig, Registration, contrast_field, register_head
+from equivox.tasks.pose.template import make_template, posed_brain
 
 CONFIG = RegisterConfig(grid="superfibonacci-288", sizes=(0.0,), shifted=24, refined=8)
 NO_GUESS = torch.zeros(0, 3, 3)
@@ -90,7 +91,8 @@ def test_guesses_are_starts_and_a_wrong_one_does_no_harm(template: HeadTemplate)
     rotation, wrong = random_rotations(2, generator=torch.Generator().manual_seed(41))
     head = drawn_head(rotation)
     lone = RegisterConfig(grid="C1", sizes=(0.0,), shifted=8, refined=8)
-    helped = register_head(template, *head, 290.0, rotation[None], lone)
+    with torch.inference_mode():
+        helped = register_head(template, *head, 290.0, rotation[None], lone)
     assert angle_deg(helped.rotation, rotation) < 2.0
     misled = register_head(template, *head, 290.0, wrong[None], CONFIG)
     assert angle_deg(misled.rotation, rotation) < 2.0
@@ -132,3 +134,31 @@ def test_impossible_templates_and_unknown_settings_are_refused(tmp_path_factory:
     assert settings.register == RegisterConfig(grid="superfibonacci-288", sizes=(0.0,))
     with pytest.raises(ModelFolderError, match="unknown key 'girds'"):
         read_settings({"register": {"girds": 1}}, where=where)
+
+
+def test_the_templates_brain_is_laid_into_a_scan_of_any_grid_and_outside_it_is_none() -> None:
+    poses = random_rotations(2, generator=torch.Generator().manual_seed(61))
+    heads = [drawn_head(pose) for pose in poses]
+    affine = torch.diag(torch.tensor([3.0, 3.0, 3.0, 1.0], dtype=torch.float64))
+    affine[:3, 3] = -94.5
+    points = grid_points_mm(affine, (64, 64, 64))
+    brains = [((points @ pose) / SEMI_AXES_MM).norm(dim=-1)[None].lt(1).float() for pose in poses]
+    template = make_template(heads, poses, [290.0, 290.0], ["a", "b"], brains=brains)
+    oblique = torch.eye(4, dtype=torch.float64)
+    oblique[:3, :3] = random_rotations(1, generator=torch.Generator().manual_seed(7))[0] * torch.tensor([2.0, 3.0, 4.5])
+    oblique[:3, 3] = -oblique[:3, :3] @ torch.tensor([35.0, 25.0, 14.0], dtype=torch.float64)
+    scan = Volume(torch.zeros(1, 70, 50, 28), oblique, "scan")
+    pose = Pose(poses[1], torch.tensor([4.0, -3.0, 2.0], dtype=torch.float64), source="head", target="world")
+    seen = (grid_points_mm(oblique, scan.shape) - pose.translation_mm) @ poses[1] / 1.1
+    truth = (seen / SEMI_AXES_MM).norm(dim=-1) < 1
+    nothing = Volume(torch.zeros(1, 4, 4, 4), affine, "finder")
+    found = Volume(truth.float()[None], oblique, "finder")
+    mask, volume_ml = posed_brain(template, pose, 1.1, found, scan)
+    inside = mask.data[0] > 0.5
+    assert mask.shape == scan.shape
+    assert 2 * float((inside & truth).sum()) / float(inside.sum() + truth.sum()) > 0.93
+    assert volume_ml == pytest.approx(4 / 3 * math.pi * 43 * 50 * 38 * 1.1**3 / 1000, rel=0.1)
+    smaller = posed_brain(template, pose, 1.1, nothing, scan)[1]
+    assert 0 < smaller < volume_ml  # the finder has a say
+    far = Pose(poses[1], torch.tensor([900.0, 0.0, 0.0], dtype=torch.float64), source="head", target="world")
+    assert posed_brain(template, far, 1.1, nothing, scan)[1] == 0.0

@@ -20,11 +20,14 @@ from equivox.tasks.pose.evidence import CalibratedReadOut, gather_evidence
 from equivox.tasks.pose.locate import Candidate, Location, locate_head, locate_in_mask
 from equivox.tasks.pose.register import RegisterConfig, Registration, register_head
 from equivox.tasks.pose.rotate import Answer, CropConfig, answer_confidence, find_rotation, head_cube
+from equivox.tasks.pose.template import posed_brain
 from equivox.weights.folder import ModelFolder, read_model_folder
 from equivox.weights.registry import suggestion
 
 PLAUSIBLE_VOLUME_ML = (60.0, 700.0)
 """Brain volumes outside are clipped before they set the size of the crop, and reported."""
+MASK_LEAD = 0.05
+"""From this lead on the template's pose draws the mask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,7 @@ class Examined:
     evidence: Mapping[str, float]
     in_field_of_view: float
     warnings: tuple[str, ...]
+    mask_is_given: bool = False
 
     @property
     def world_from_head(self) -> Pose:
@@ -165,7 +169,7 @@ class HeadEstimator:
             registration = register_head(self.template, cube, valid, size_ml, guess, how)
         seen = _share_seen(cube, valid)
         evidence = gather_evidence(candidate, cube, valid, answer, registration, in_field_of_view=seen)
-        return Examined(candidate, answer, registration, evidence, seen, tuple(warnings))
+        return Examined(candidate, answer, registration, evidence, seen, tuple(warnings), mask is not None)
 
     def _locate(self, volume: Volume) -> Location:
         """Find the head; the finder works where its networks are."""
@@ -190,7 +194,7 @@ class HeadEstimator:
             details["template_lead"] = found.registration.lead
         if self.settings.object_readout is not None:
             details["object_probability"] = self.settings.object_readout.probability(found.evidence)
-        mask = candidate.mask.to("cpu")
+        mask, mask_volume_ml = self._mask(found, volume)
         if mask.shape != volume.shape or not torch.equal(mask.affine, volume.affine):
             mask = mask.resample(volume.affine, volume.shape)
         return PoseEstimate(
@@ -199,13 +203,24 @@ class HeadEstimator:
             world_from_head=found.world_from_head,
             confidence=confidence,
             mask=Volume((mask.data > 0.5).float(), volume.affine, volume.name),
-            mask_volume_ml=candidate.mask_volume_ml,
+            mask_volume_ml=mask_volume_ml,
             singular_values=answer.singular_values,
             spread_deg=answer.spread_deg,
             warnings=found.warnings,
             seconds=time.perf_counter() - begin,
             details=details,
         )
+
+    def _mask(self, found: Examined, volume: Volume) -> tuple[Volume, float]:
+        """The template's brain in its pose where it fits one way only, else what the finder saw or the user gave."""
+        candidate, registration = found.candidate, found.registration
+        mask = candidate.mask.to("cpu")
+        template = self.template
+        if found.mask_is_given or template is None or registration is None or registration.lead < MASK_LEAD:
+            return mask, candidate.mask_volume_ml
+        if not template.brain.any():
+            return mask, candidate.mask_volume_ml
+        return posed_brain(template, found.world_from_head, registration.size, mask, volume)
 
 
 def read_settings(settings: Mapping[str, Any], *, where: Path) -> HeadSettings:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import roma
@@ -70,6 +69,8 @@ class Registration:
     """From the cube's centre to the head's origin, world axes."""
     log_size: float
     """Of the head, relative to the size that was expected."""
+    size: float
+    """Of the head, relative to a brain of 290 mL."""
     correlation: float
     """With the template, in [-1, 1]."""
     lead: float
@@ -128,6 +129,15 @@ def register_head(
     -------
     The pose of highest correlation; where it is in doubt, the better of two searches.
     """
+    with torch.inference_mode(False):  # the refinement needs gradients, whatever the caller has switched off
+        cube, valid, guesses = cube.clone(), valid.clone(), guesses.clone()
+        return _register_head(template, cube, valid, brain_volume_ml, guesses, config)
+
+
+def _register_head(
+    template: HeadTemplate, cube: Tensor, valid: Tensor, brain_volume_ml: float, guesses: Tensor, config: RegisterConfig
+) -> Registration:
+    """One search, and in doubt a second."""
     first = _register_once(template, cube, valid, brain_volume_ml, torch.zeros(3), guesses, config)
     correlation, lead = config.second_look
     if first.correlation >= correlation or first.lead >= lead:
@@ -160,9 +170,15 @@ def _register_once(
     elsewhere = found[_is_elsewhere(poses.rotations, found)]
     lead = float(found.max() - elsewhere.max()) if len(elsewhere) else float(found.max())
     final, correlation = search.refine(poses.pick(found.argmax()[None]), steps=16, step=1)
-    shift_mm = offset_mm.double() + final.shifts_mm[0].double().cpu() * size_factor(brain_volume_ml)
+    expected, log_size = size_factor(brain_volume_ml), float(final.log_sizes[0])
+    shift_mm = offset_mm.double() + final.shifts_mm[0].double().cpu() * expected
     return Registration(
-        final.rotations[0].double().cpu(), shift_mm, float(final.log_sizes[0]), float(correlation[0]), lead
+        final.rotations[0].double().cpu(),
+        shift_mm,
+        log_size,
+        expected * math.exp(log_size),
+        float(correlation[0]),
+        lead,
     )
 
 
@@ -177,55 +193,6 @@ def _best_two_ways(rotations: Tensor, found: Tensor, count: int = 5) -> Tensor:
     elsewhere = torch.where(_is_elsewhere(rotations, found), found, found - 10.0)
     chosen = torch.cat([found.topk(min(count, len(found))).indices, elsewhere.topk(min(2, len(found))).indices])
     return chosen.unique()
-
-
-def make_template(
-    cubes: Sequence[tuple[Float[Tensor, "1 x y z"], Float[Tensor, "1 x y z"]]],
-    rotations: Float[Tensor, "head 3 3"],
-    brain_volumes_ml: Sequence[float],
-    groups: Sequence[str],
-    config: RegisterConfig | None = None,
-    *,
-    mirror: bool = True,
-) -> HeadTemplate:
-    """Mean local contrast of heads whose poses are known.
-
-    Parameters
-    ----------
-    cubes
-        Intensity and field of view about each head's origin, from :func:`equivox.tasks.pose.rotate.head_cube`.
-    rotations
-        World from head.
-    brain_volumes_ml
-        Sizes.
-    groups
-        Subjects: every subject counts once, however many scans it has.
-    config
-        Of the local contrast.
-    mirror
-        Average with the mirror image in the sagittal plane (x to -x).
-    """
-    config = config or RegisterConfig()
-    template = HeadTemplate()
-    total: dict[str, Tensor] = {}
-    seen: dict[str, Tensor] = {}
-    for (cube, valid), rotation, volume_ml, group in zip(cubes, rotations, brain_volumes_ml, groups, strict=True):
-        crop = CropConfig(side=template.side, voxel_size_mm=template.voxel_size_mm)
-        both = torch.cat([cube, valid])[None].float()
-        size = torch.tensor([size_factor(volume_ml)])
-        crops = sample_crops(both, rotation[None].float(), size, torch.zeros(1, 3), crop)
-        image, known = scaled_by_brain(crops[:, :1], crops[:, 1:]), crops[:, 1:]
-        contrast = local_contrast(image, known, window=config.contrast_window, floor=config.contrast_floor)[0, 0]
-        weight = (known[0, 0] > 0.5).float()
-        total[group] = total.get(group, torch.zeros(())) + contrast * weight
-        seen[group] = seen.get(group, torch.zeros(())) + weight
-    mean = sum(total[g] / seen[g].clamp_min(1.0) for g in total)
-    count = sum((seen[g] > 0).float() for g in seen)
-    mean, count = torch.as_tensor(mean), torch.as_tensor(count)
-    if mirror:
-        mean, count = mean + mean.flip(0), count + count.flip(0)
-    template.contrast = mean / count.clamp_min(1.0)
-    return template
 
 
 @dataclass(frozen=True, slots=True)
