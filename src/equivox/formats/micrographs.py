@@ -22,7 +22,7 @@ from equivox.errors import ConfigError, InputError, MissingExtraError
 from equivox.formats.archives import require_file
 from equivox.formats.mrc import is_mrc_name, read_mrc, require_finite
 from equivox.formats.mrc_header import LARGEST_ANGSTROM, SMALLEST_ANGSTROM
-from equivox.formats.scans import missing_sentence
+from equivox.formats.scans import missing_sentence, without_repeats
 
 TIFF_ENDINGS = (".tif", ".tiff")
 PNG_ENDINGS = (".png",)
@@ -158,15 +158,7 @@ def find_micrographs(inputs: Sequence[str | Path]) -> list[MicrographInput]:
     """
     if not inputs:
         raise InputError("No micrograph was given; name files, folders, or globs in quotes.")
-    found: list[MicrographInput] = []
-    seen: set[Path] = set()
-    for given in inputs:
-        for entry in _expand(str(given)):
-            identity = entry.path.resolve()
-            if entry.problem or identity not in seen:
-                found.append(entry)
-            seen.add(identity)
-    return found
+    return without_repeats(entry for given in inputs for entry in _expand(str(given)))
 
 
 def _is_constant(pixels: Array) -> bool:

@@ -5,11 +5,11 @@ One bad file never stops the others: it comes back as an entry whose ``problem``
 
 from __future__ import annotations
 
-import glob
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -19,10 +19,12 @@ from torch import Tensor
 
 from equivox.errors import InputError
 from equivox.formats.archives import require_file
-from equivox.formats.scans import ScanInput, missing_sentence, with_distinct_stems
+from equivox.formats.file_search import FileKind
+from equivox.formats.scans import ScanInput
 from equivox.formats.tables import read_header, read_table
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
+PICTURES = FileKind("image", "image files", PICTURE_ENDINGS, attrgetter("stem"))
 SPLIT_FOLDERS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
     "test": "test", "testing": "test",
@@ -93,17 +95,7 @@ def find_pictures(inputs: Sequence[str | Path]) -> list[ScanInput]:
     InputError
         If no input is given at all.
     """
-    if not inputs:
-        raise InputError("No input was given; name image files, folders, or globs in quotes.")
-    found: list[ScanInput] = []
-    seen: set[Path] = set()
-    for text in inputs:
-        for entry in _expand(str(text)):
-            identity = entry.path.resolve()
-            if entry.problem or identity not in seen:
-                found.append(entry)
-            seen.add(identity)
-    return with_distinct_stems(found)
+    return PICTURES.find(inputs)
 
 
 def labelled_pictures(folder: Path, table: Path | None = None) -> tuple[list[LabelledPicture], list[str]]:
@@ -123,13 +115,7 @@ def labelled_pictures(folder: Path, table: Path | None = None) -> tuple[list[Lab
     InputError
         If the folder or the table is missing or broken, or no image has a label.
     """
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder} {'is no folder' if folder.exists() else 'does not exist'}; give a folder of images."
-        )
-    files = list(search_pictures(folder))
-    if not files:
-        raise InputError(f"{folder} holds no image ({', '.join(PICTURE_ENDINGS)}); check the path.")
+    files = PICTURES.require_folder(folder, "a folder of images")
     if table is not None:
         rows = [
             (row.where, row.text("file"), row.text("label"), row.cells.get("split", "").strip())
@@ -192,14 +178,6 @@ def match_rows(
     return found, problems
 
 
-def search_pictures(folder: Path) -> Iterator[Path]:
-    """Image files below a folder, sorted, without hidden ones."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in PICTURE_ENDINGS and path.is_file() and not hidden:
-            yield path
-
-
 def table_header(table: Path) -> list[str]:
     """Columns of a table."""
     return list(read_header(table))
@@ -220,25 +198,6 @@ def _empty_classes(folder: Path, found: Sequence[LabelledPicture]) -> list[str]:
         for place in sorted(classes)
         if place.name not in known
     ]
-
-
-def _expand(text: str) -> Iterator[ScanInput]:
-    path = Path(text).expanduser()
-    if path.is_dir():
-        files = list(search_pictures(path))
-        yield from (ScanInput(file, file.stem) for file in files)
-        if not files:
-            yield ScanInput(path, path.name, problem=f"{path} holds no image ({', '.join(PICTURE_ENDINGS)}).")
-    elif path.exists():
-        yield ScanInput(path, path.stem)
-    elif not glob.has_magic(text):
-        yield ScanInput(path, path.name, problem=missing_sentence(path))
-    else:
-        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-        for match in matches:
-            yield from _expand(str(match)) if match.is_dir() else (ScanInput(match, match.stem),)
-        if not matches:
-            yield ScanInput(path, path.name, problem=f"No file matches {text!r}; check the pattern and the folder.")
 
 
 def _short(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 from equivox.errors import InputError
 from equivox.formats.nifti import SCAN_ENDINGS, require_nibabel, without_ending
@@ -48,6 +49,26 @@ class ScanInput:
         return self.path.as_posix()
 
 
+@runtime_checkable
+class InputFile(Protocol):
+    """One file to work on, or one name that led to none."""
+
+    @property
+    def name(self) -> str:
+        """As it is shown and recorded."""
+
+    @property
+    def path(self) -> Path:
+        """The file, or what the user wrote."""
+
+    @property
+    def problem(self) -> str:
+        """Empty, or why nothing can be read here."""
+
+
+Named = TypeVar("Named", bound=InputFile)
+
+
 def find_scans(inputs: Sequence[str | Path]) -> list[ScanInput]:
     """Expand inputs in the order given; folders and globs in sorted order; a file named twice comes once.
 
@@ -65,15 +86,7 @@ def find_scans(inputs: Sequence[str | Path]) -> list[ScanInput]:
     require_nibabel()
     if not inputs:
         raise InputError("No input was given; name files, folders, globs in quotes, or a BIDS root.")
-    found: list[ScanInput] = []
-    seen: set[Path] = set()
-    for text in inputs:
-        for entry in _expand(str(text)):
-            identity = entry.path.resolve()
-            if entry.problem or identity not in seen:
-                found.append(entry)
-            seen.add(identity)
-    return with_distinct_stems(found)
+    return with_distinct_stems(without_repeats(entry for text in inputs for entry in _expand(str(text))))
 
 
 def _expand(text: str) -> Iterator[ScanInput]:
@@ -173,6 +186,18 @@ def _holds_dicom(folder: Path, *, looked_at: int = 50) -> bool:
         except OSError:
             continue
     return False
+
+
+def without_repeats(found: Iterable[Named]) -> list[Named]:
+    """Entries in their order, a file once; a name that led to none stays."""
+    kept: list[Named] = []
+    seen: set[Path] = set()
+    for entry in found:
+        identity = entry.path.resolve()
+        if entry.problem or identity not in seen:
+            kept.append(entry)
+        seen.add(identity)
+    return kept
 
 
 def with_distinct_stems(found: Sequence[ScanInput]) -> list[ScanInput]:

@@ -5,17 +5,17 @@ One bad name never stops the others: it comes back as an entry whose ``problem``
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from equivox.errors import InputError
+from equivox.formats.file_search import FileKind
 from equivox.formats.meshes import MESH_ENDINGS
 from equivox.formats.points import POINT_ENDINGS
 from equivox.formats.proteins import STRUCTURE_ENDINGS
-from equivox.formats.scans import ScanInput, missing_sentence, with_distinct_stems
+from equivox.formats.scans import ScanInput
 from equivox.formats.tables import read_header, read_table
 
 SHAPE_ENDINGS = tuple(sorted({*MESH_ENDINGS, *POINT_ENDINGS, *STRUCTURE_ENDINGS}, key=lambda text: (-len(text), text)))
@@ -39,6 +39,9 @@ def stem_of(path: Path) -> str:
         if path.name.lower().endswith(ending) and len(path.name) > len(ending):
             return path.name[: -len(ending)]
     return path.name
+
+
+SHAPES = FileKind("shape", "mesh, point or structure files", tuple(sorted(SHAPE_ENDINGS)), stem_of)
 
 
 def kind_of(path: Path) -> Kind:
@@ -69,17 +72,7 @@ def find_shapes(inputs: Sequence[str | Path]) -> list[ScanInput]:
     InputError
         If no input is given at all.
     """
-    if not inputs:
-        raise InputError("No input was given; name mesh, point or structure files, folders, or globs in quotes.")
-    found: list[ScanInput] = []
-    seen: set[Path] = set()
-    for text in inputs:
-        for entry in _expand(str(text)):
-            identity = entry.path.resolve()
-            if entry.problem or identity not in seen:
-                found.append(entry)
-            seen.add(identity)
-    return with_distinct_stems(found)
+    return SHAPES.find(inputs)
 
 
 def labelled_files(folder: Path | str, table: Path | str | None = None) -> tuple[list[LabelledFile], list[Path]]:
@@ -105,11 +98,7 @@ def labelled_files(folder: Path | str, table: Path | str | None = None) -> tuple
         If the folder or the table is missing or broken, or not one file has a label.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}; give a folder of files.")
-    files = list(_search(folder))
-    if not files:
-        raise InputError(f"{folder} holds no shape ({', '.join(sorted(SHAPE_ENDINGS))}); check the path.")
+    files = SHAPES.require_folder(folder, "a folder of files")
     found, rest = _by_folder(folder, files) if table is None else _by_table(folder, files, Path(table))
     if not any(not entry.problem for entry in found):
         how = f"no line of {table} names a file of it" if table else "its files lie in no class folders"
@@ -150,33 +139,6 @@ def _by_table(folder: Path, files: list[Path], table: Path) -> tuple[list[Labell
             problem = f"{row.where}: {folder} holds no file {name}; the label has nothing to stand on."
             found.append(LabelledFile(folder / name, label, split, problem))
     return found, [path for path in files if path not in used]
-
-
-def _expand(text: str) -> Iterator[ScanInput]:
-    path = Path(text).expanduser()
-    if path.is_dir():
-        files = list(_search(path))
-        yield from (ScanInput(file, stem_of(file)) for file in files)
-        if not files:
-            yield ScanInput(path, path.name, problem=f"{path} holds no shape ({', '.join(sorted(SHAPE_ENDINGS))}).")
-    elif path.exists():
-        yield ScanInput(path, stem_of(path))
-    elif not glob.has_magic(text):
-        yield ScanInput(path, path.name, problem=missing_sentence(path))
-    else:
-        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-        for match in matches:
-            yield from _expand(str(match)) if match.is_dir() else (ScanInput(match, stem_of(match)),)
-        if not matches:
-            yield ScanInput(path, path.name, problem=f"No file matches {text!r}; check the pattern and the folder.")
-
-
-def _search(folder: Path) -> Iterator[Path]:
-    """Shape files below a folder, sorted, without hidden ones."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.name.lower().endswith(SHAPE_ENDINGS) and path.is_file() and not hidden:
-            yield path
 
 
 def _ply_has_faces(path: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from equivox.errors import OutputError
 from equivox.formats.atomic import clear_unfinished, require_absent, require_folder
 from equivox.formats.markers import ITEMS
+from equivox.formats.scans import InputFile
 from equivox.run.items import Interrupted, Item, ItemResult, State, Value, map_items
 from equivox.run.record import RUN_JSON, Outcome, RunRecord, file_sha256
 
@@ -46,19 +47,6 @@ class Entry(Protocol):
     @property
     def name(self) -> str:
         """As it is shown and recorded."""
-
-
-@runtime_checkable
-class InputFile(Entry, Protocol):
-    """One file to work on, or one name that led to none (``problem`` says why)."""
-
-    @property
-    def path(self) -> Path:
-        """Where it is."""
-
-    @property
-    def problem(self) -> str:
-        """Empty, or why nothing can be read here."""
 
 
 @runtime_checkable

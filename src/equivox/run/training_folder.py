@@ -18,6 +18,11 @@ from equivox.errors import ConfigError, OutputError
 from equivox.formats.atomic import require_absent, require_folder, write_json
 
 MODEL, CHECKPOINTS, CURVES, SETTINGS = "model", "checkpoints", "curves.csv", "training.json"
+LICENSE_TEXT = """The weights in this folder were trained with equivox by whoever ran the training, on their own data.
+Their licence is the one that they and the owners of the data give; write it here. The software that reads them,
+equivox, is under Apache-2.0.
+"""
+"""Of a model that a user has trained."""
 RESULTS = (SETTINGS, CHECKPOINTS, CURVES, MODEL)
 
 

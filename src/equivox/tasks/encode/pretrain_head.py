@@ -19,7 +19,7 @@ from equivox.errors import ConfigError
 from equivox.nets.brain_encoder import BrainEncoder
 from equivox.run.device import choose_device
 from equivox.run.record import RUN_JSON, RunRecord
-from equivox.run.training_folder import MODEL, prepare_training
+from equivox.run.training_folder import LICENSE_TEXT, MODEL, prepare_training
 from equivox.tasks.encode.head_fit import fit_head, pose_errors_deg
 from equivox.tasks.encode.photometric import DegradationRange
 from equivox.tasks.encode.pooled import pool_scans
@@ -27,7 +27,7 @@ from equivox.tasks.encode.train import TrainRun
 from equivox.tasks.encode.train_certificate import certify_encoder
 from equivox.tasks.encode.train_config import HeadConfig
 from equivox.tasks.encode.train_data import find_parts
-from equivox.tasks.encode.train_result import ENCODER, LICENSE_TEXT
+from equivox.tasks.encode.train_result import ENCODER
 from equivox.tasks.encode.train_samples import ScanSet
 from equivox.weights.folder import ModelFolder, write_model_folder
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import equivox
 from equivox.run.training import Fitted, network_weights
+from equivox.run.training_folder import LICENSE_TEXT
 from equivox.tasks.encode.train_certificate import certify_encoder
 from equivox.tasks.encode.train_config import FinetuneConfig, PretrainConfig
 from equivox.tasks.encode.train_course import TargetScale
@@ -17,10 +18,6 @@ from equivox.weights.folder import ModelFolder, write_model_folder
 from equivox.weights.registry import build_network
 
 ENCODER, HEADS = "encoder", "heads"
-LICENSE_TEXT = """The weights in this folder were trained with equivox by whoever ran the training, on their own data.
-Their licence is the one that they and the owners of the data give; write it here. The software that reads them,
-equivox, is under Apache-2.0.
-"""
 
 
 def write_pretrained(

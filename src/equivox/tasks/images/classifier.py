@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from equivox.errors import ConfigError, ModelFolderError
 from equivox.formats.pictures import read_picture
 from equivox.tasks.images.config import NETWORK, InputConfig
 from equivox.tasks.images.data import central_square, make_field, turn_field
 from equivox.weights.folder import ModelFolder, find_model
+from equivox.weights.opening import classes_of, input_of, only_network, require_task
 
 BATCH = 64
 
@@ -137,20 +137,6 @@ def open_image_model(folder: ModelFolder, device: str = "cpu") -> ImageModel:
     ModelFolderError
         If it is broken, or no model of this task.
     """
-    config = folder.config
-    if config["task"] != "images":
-        raise ModelFolderError(
-            f"{folder.path} holds a model for the task {config['task']!r}; equivox {config['task']} uses it, "
-            "equivox images needs one that equivox images train has written."
-        )
-    networks = folder.networks()
-    if set(networks) != {NETWORK}:
-        raise ModelFolderError(f"{folder.path} holds the networks {', '.join(networks)}; {NETWORK} alone is needed.")
-    classes = config.get("output", {}).get("classes")
-    if not isinstance(classes, list) or len(classes) != config["networks"][NETWORK].get("classes"):
-        raise ModelFolderError(f"{folder.path} does not name the classes of its network; write the folder again.")
-    try:
-        how = InputConfig.from_dict(config.get("input", {}), where=f"{folder.path}, input")
-    except ConfigError as error:
-        raise ModelFolderError(f"{folder.path}: {error}") from error
-    return ImageModel(folder, networks[NETWORK].to(device), how, tuple(str(name) for name in classes), device)
+    require_task(folder, "images")
+    network, classes = only_network(folder, NETWORK), classes_of(folder, NETWORK)
+    return ImageModel(folder, network.to(device), input_of(folder, InputConfig.from_dict), classes, device)

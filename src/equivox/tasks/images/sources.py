@@ -20,7 +20,7 @@ from equivox.formats.archives import Array, read_arrays, require_file, require_l
 from equivox.formats.cifar import is_cifar, read_cifar
 from equivox.formats.galaxy_zoo import CLASSES as GALAXY_CLASSES
 from equivox.formats.galaxy_zoo import is_galaxy_table, read_galaxy_table
-from equivox.formats.pictures import LabelledPicture, labelled_pictures, match_rows, read_picture, search_pictures
+from equivox.formats.pictures import PICTURES, LabelledPicture, labelled_pictures, match_rows, read_picture
 from equivox.tasks.images.config import DataConfig, InputConfig
 from equivox.tasks.images.data import central_square
 
@@ -172,7 +172,7 @@ def _from_folder(folder: Path, data: DataConfig, config: InputConfig) -> ImageSo
         table = require_file(Path(data.labels).expanduser())
         if is_galaxy_table(table):
             rows, dropped = read_galaxy_table(table)
-            files = list(search_pictures(folder))
+            files = list(PICTURES.search(folder))
             found, problems = match_rows(folder, files, rows, table)
             problems = [line for line in problems if "has no line in" not in line or not dropped]
             problems += [f"{dropped} rows of {table} are artefacts or of none of the eight classes."] if dropped else []

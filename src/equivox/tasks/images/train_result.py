@@ -11,19 +11,16 @@ from torch import nn
 
 import equivox
 from equivox.nets.projected import ProjectedClassifier
-from equivox.run.training import Fitted, network_weights
+from equivox.run.classifier_folder import kept_weights, kept_words, write_classifier
+from equivox.run.training import Fitted
 from equivox.tasks.images.config import NETWORK, DataConfig, ImageTraining, InputConfig
 from equivox.tasks.images.data import turn_field
 from equivox.tasks.images.sources import ImageSource
-from equivox.weights.folder import ModelFolder, write_model_folder
+from equivox.weights.folder import ModelFolder
 from equivox.weights.registry import build_network
 
 TOLERANCE = 1e-3
 """Largest change of the logits, relative to their size, that counts as none in float32."""
-LICENSE_TEXT = """The weights in this folder were trained with equivox by whoever ran the training, on their own data.
-Their licence is the one that they and the owners of the data give; write it here. The software that reads them,
-equivox, is under Apache-2.0.
-"""
 
 
 def write_model(
@@ -38,38 +35,22 @@ def write_model(
     seed: int,
 ) -> ModelFolder:
     """Write the model folder of a training; an earlier one of the same training is replaced."""
-    last = settings.select == "last"
-    weights = network_weights(fitted.last if last else fitted.best)
+    weights, epoch = kept_weights(fitted, settings.select)
     network = build_network(fields)
     network.load_state_dict(weights)
-    epoch = fitted.epochs - 1 if last else fitted.best_epoch
-    name = path.resolve().parent.name
-    return write_model_folder(
+    return write_classifier(
         path,
-        name=name,
-        task="images",
-        behaviour="equivox",
-        networks={NETWORK: fields},
-        weights={NETWORK: weights},
-        card=_card(name, settings, source, fitted, epoch, counts),
+        "images",
+        (NETWORK, fields, weights),
+        card=_card(path.resolve().parent.name, settings, source, fitted, epoch, counts),
         certificate=certify_images(network.eval(), settings.input),
-        license_text=LICENSE_TEXT,
-        extra={
-            "input": settings.input.as_dict(),
-            "output": {"classes": list(source.classes)},
-            "settings": {"data": source.name},
-            "provenance": {
-                "trained_with": f"equivox {equivox.__version__}",
-                "training": settings.as_dict(),
-                "data": data.as_dict(),
-                "pictures": dict(counts),
-                "seed": seed,
-                "epoch": epoch,
-            },
-            "license": "unknown",
+        input_fields=settings.input.as_dict(),
+        data=(source.name, source.classes),
+        provenance={
+            "training": settings.as_dict(), "data": data.as_dict(), "pictures": dict(counts), "seed": seed,
+            "epoch": epoch,
         },
-        overwrite=True,
-    )
+    )  # fmt: skip
 
 
 @torch.inference_mode()
@@ -102,11 +83,6 @@ def _card(
     name: str, settings: ImageTraining, source: ImageSource, fitted: Fitted, epoch: int, counts: Mapping[str, int]
 ) -> str:
     """The README: what was trained on what, and what is not known."""
-    chosen = (
-        "those of the last epoch"
-        if settings.select == "last"
-        else f"those of epoch {epoch}, chosen by validation ({settings.select}: expect worse on other pictures)"
-    )
     colours = "grey" if settings.input.channels == 1 else "colour"
     return f"""---
 license: unknown
@@ -122,7 +98,7 @@ Research on images like those it was trained on. It always answers with one of i
 
 ## Training
 {counts["training"]} pictures for training, {counts["validation"]} for validation; {fitted.epochs} epochs; the weights
-are {chosen}. Every setting is in `config.json`.
+are {kept_words(settings.select, epoch, "pictures")}. Every setting is in `config.json`.
 
 ## Input
 {settings.input.side} x {settings.input.side} pixels, {colours}; central square

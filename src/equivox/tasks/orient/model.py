@@ -15,6 +15,7 @@ from equivox.nets.orientation import OrientationNet
 from equivox.nets.orientation_search import Calibration, PoseAnswers, search_poses
 from equivox.tasks.orient.config import NETWORK, PictureConfig
 from equivox.weights.folder import ModelFolder, find_model
+from equivox.weights.opening import input_of, require_task
 
 MOST_ANSWERS = 5
 
@@ -128,22 +129,14 @@ def open_orient_model(folder: ModelFolder, device: str = "cpu") -> OrientModel:
     ModelFolderError
         If it is broken, or no model of this task.
     """
-    config = folder.config
-    if config["task"] != "orient":
-        raise ModelFolderError(
-            f"{folder.path} holds a model for the task {config['task']!r}; equivox {config['task']} uses it, "
-            "equivox orient needs one that equivox orient train has written."
-        )
+    require_task(folder, "orient")
     networks = folder.networks()
     network = networks.get(NETWORK)
     if not isinstance(network, OrientationNet):
         raise ModelFolderError(f"{folder.path} holds the networks {', '.join(networks)}; {NETWORK} alone is needed.")
-    output = config.get("output", {})
+    output = folder.config.get("output", {})
     numbers = {name: output.get(name, default) for name, default in asdict(Calibration()).items()}
     if not all(isinstance(value, int | float) for value in numbers.values()) or not numbers["temperature"] > 0:
         raise ModelFolderError(f"{folder.path} has the calibration {numbers}; write the folder again.")
-    try:
-        picture = PictureConfig.from_dict(config.get("input", {}), where=f"{folder.path}, input")
-    except ConfigError as error:
-        raise ModelFolderError(f"{folder.path}: {error}") from error
+    picture = input_of(folder, PictureConfig.from_dict)
     return OrientModel(folder, network.to(device), picture, Calibration(**numbers), device)

@@ -21,6 +21,7 @@ from equivox.nets.orientation_search import CONFIDENCE_DEG, Calibration, best_an
 from equivox.nn.pose_heads import PoseHypotheses
 from equivox.run.sampling import Samples, group_samples
 from equivox.run.training import Fitted, network_weights
+from equivox.run.training_folder import LICENSE_TEXT
 from equivox.tasks.orient.config import NETWORK, OrientTraining
 from equivox.weights.folder import ModelFolder, write_model_folder
 from equivox.weights.registry import build_network
@@ -29,10 +30,6 @@ TEMPERATURES = tuple(0.5 * 1.15**step for step in range(20))
 """What scores may be divided by: 0.5 to 7."""
 TOLERANCE = 1e-3
 PORTION = 100
-LICENSE_TEXT = """The weights in this folder were trained with equivox by whoever ran the training, on their own data.
-Their licence is the one that they and the owners of the data give; write it here. The software that reads them,
-equivox, is under Apache-2.0.
-"""
 
 
 def write_model(

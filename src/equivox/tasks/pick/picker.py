@@ -21,6 +21,7 @@ from equivox.tasks.pick.contrast import Evidence, Polarity, decide_contrast, poo
 from equivox.tasks.pick.prepare import Prepared, prepare_micrograph
 from equivox.tasks.pick.scoring import Candidates, find_candidates
 from equivox.weights.folder import ModelFolder, find_model
+from equivox.weights.opening import input_of, only_network, require_task
 
 log = logging.getLogger(__name__)
 EVIDENCE_SIDE_PX = 224
@@ -316,21 +317,13 @@ def open_pick_model(folder: ModelFolder, device: str = "cpu", *, grid: str | Non
     ConfigError
         If ``grid`` is unknown, or the network has no rotations.
     """
-    config = folder.config
-    if config["task"] != "pick":
-        raise ModelFolderError(
-            f"{folder.path} holds a model for the task {config['task']!r}; equivox {config['task']} uses it, "
-            "equivox pick needs one that equivox pick train has written."
-        )
-    networks = folder.networks()
-    if set(networks) != {NETWORK}:
-        raise ModelFolderError(f"{folder.path} holds the networks {', '.join(networks)}; {NETWORK} alone is needed.")
+    require_task(folder, "pick")
+    network: Any = only_network(folder, NETWORK)
+    size = input_of(folder, PickInput.from_dict)
     try:
-        size = PickInput.from_dict(config.get("input", {}), where=f"{folder.path}, input")
-        calibration = Calibration.from_dict(config.get("output", {}).get("calibration", {}))
+        calibration = Calibration.from_dict(folder.config.get("output", {}).get("calibration", {}))
     except ConfigError as error:
         raise ModelFolderError(f"{folder.path}: {error}") from error
-    network: Any = networks[NETWORK]
     if grid is not None:
         if not hasattr(network, "set_grid"):
             raise ConfigError(f"--grid {grid}: the network of {folder.path} has no rotations; leave it out.")

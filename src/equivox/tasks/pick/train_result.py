@@ -12,6 +12,7 @@ from torch import nn
 import equivox
 from equivox.metrics.picking import PickedMicrograph, pooled
 from equivox.run.training import Fitted, network_weights
+from equivox.run.training_folder import LICENSE_TEXT
 from equivox.tasks.pick.calibrate import Calibration, fit_calibration
 from equivox.tasks.pick.certificate import certify_picker
 from equivox.tasks.pick.config import NETWORK, PickInput, PickSource, PickTraining
@@ -21,11 +22,6 @@ from equivox.tasks.pick.scoring import find_candidates
 from equivox.tasks.pick.train_course import PickCourse
 from equivox.weights.folder import ModelFolder, write_model_folder
 from equivox.weights.registry import build_network
-
-LICENSE_TEXT = """The weights in this folder were trained with equivox by whoever ran the training, on their own data.
-Their licence is the one that they and the owners of the data give; write it here. The software that reads them,
-equivox, is under Apache-2.0.
-"""
 
 
 @dataclass(frozen=True, slots=True)

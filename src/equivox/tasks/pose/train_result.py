@@ -11,16 +11,12 @@ from torch import Tensor
 import equivox
 from equivox.errors import ConfigError
 from equivox.run.training import Fitted, network_weights
+from equivox.run.training_folder import LICENSE_TEXT
 from equivox.tasks.pose.train_config import RotateTraining, SegmentTraining
 from equivox.tasks.pose.train_courses import rotate_fields, segment_fields
 from equivox.weights.certificate import certify_cube
 from equivox.weights.folder import ModelFolder, read_weights, write_model_folder
 from equivox.weights.registry import build_network
-
-LICENSE_TEXT = """The weights in this folder were trained with equivox by whoever ran the training, on their own data.
-Their licence is the one that they and the owners of the data give; write it here. The software that reads them,
-equivox, is under Apache-2.0.
-"""
 
 
 def write_model(

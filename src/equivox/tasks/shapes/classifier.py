@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from equivox.errors import ConfigError, ModelFolderError
 from equivox.tasks.shapes.config import NETWORK, InputConfig
 from equivox.tasks.shapes.contents import contents_of
 from equivox.tasks.shapes.data import Content, as_sample, make_field, row_count
 from equivox.weights.folder import ModelFolder, find_model
+from equivox.weights.opening import classes_of, input_of, only_network, require_task
 
 BATCH = 16
 """Objects that go through a network at once, unless their volumes are large."""
@@ -159,23 +159,9 @@ def open_shape_model(folder: ModelFolder, device: str = "cpu") -> ShapeModel:
     ModelFolderError
         If it is broken, or no model of this task.
     """
-    config = folder.config
-    if config["task"] != "shapes":
-        raise ModelFolderError(
-            f"{folder.path} holds a model for the task {config['task']!r}; equivox {config['task']} uses it, "
-            "equivox shapes needs one that equivox shapes train has written."
-        )
-    networks = folder.networks()
-    if set(networks) != {NETWORK}:
-        raise ModelFolderError(f"{folder.path} holds the networks {', '.join(networks)}; {NETWORK} alone is needed.")
-    classes = config.get("output", {}).get("classes")
-    if not isinstance(classes, list) or len(classes) != config["networks"][NETWORK].get("classes"):
-        raise ModelFolderError(f"{folder.path} does not name the classes of its network; write the folder again.")
-    try:
-        grid = InputConfig.from_dict(config.get("input", {}), where=f"{folder.path}, input")
-    except ConfigError as error:
-        raise ModelFolderError(f"{folder.path}: {error}") from error
-    return ShapeModel(folder, networks[NETWORK].to(device), grid, tuple(str(name) for name in classes), device)
+    require_task(folder, "shapes")
+    network, classes = only_network(folder, NETWORK), classes_of(folder, NETWORK)
+    return ShapeModel(folder, network.to(device), input_of(folder, InputConfig.from_dict), classes, device)
 
 
 def _portions(count: int, voxels: int) -> Iterator[tuple[int, int]]:

@@ -10,20 +10,17 @@ from torch import Tensor
 
 import equivox
 from equivox.nets.shape_net import settle_norms
+from equivox.run.classifier_folder import kept_weights, kept_words, write_classifier
 from equivox.run.sampling import Samples, group_samples
-from equivox.run.training import Fitted, network_weights
+from equivox.run.training import Fitted
 from equivox.tasks.shapes.certificate import certify_classifier
 from equivox.tasks.shapes.config import NETWORK, DataConfig, ShapeTraining
 from equivox.tasks.shapes.data import ShapeSource, make_field
-from equivox.weights.folder import ModelFolder, write_model_folder
+from equivox.weights.folder import ModelFolder
 from equivox.weights.registry import build_network
 
 SETTLED_ON = 2048
 """Objects that the statistics of norms are taken over at the end."""
-LICENSE_TEXT = """The weights in this folder were trained with equivox by whoever ran the training, on their own data.
-Their licence is the one that they and the owners of the data give; write it here. The software that reads them,
-equivox, is under Apache-2.0.
-"""
 
 
 def write_model(
@@ -49,41 +46,25 @@ def write_model(
     samples
         Objects of the training, for the statistics of norms that settle at the end.
     """
-    last = settings.select == "last"
-    weights = network_weights(fitted.last if last else fitted.best)
+    weights, epoch = kept_weights(fitted, settings.select)
     network = build_network(fields)
     network.load_state_dict(weights)
     if settings.settle:
         settle_norms(network, _fields_of(samples, settings))
         weights = network.state_dict()
-    epoch = fitted.epochs - 1 if last else fitted.best_epoch
-    name = path.resolve().parent.name
-    return write_model_folder(
+    return write_classifier(
         path,
-        name=name,
-        task="shapes",
-        behaviour="equivox",
-        networks={NETWORK: fields},
-        weights={NETWORK: weights},
-        card=_card(name, settings, source, fitted, epoch, counts),
+        "shapes",
+        (NETWORK, fields, weights),
+        card=_card(path.resolve().parent.name, settings, source, fitted, epoch, counts),
         certificate=certify_classifier(network.eval(), settings.input),
-        license_text=LICENSE_TEXT,
-        extra={
-            "input": settings.input.as_dict(),
-            "output": {"classes": list(source.classes)},
-            "settings": {"data": source.name},
-            "provenance": {
-                "trained_with": f"equivox {equivox.__version__}",
-                "training": settings.as_dict(),
-                "data": data.as_dict(),
-                "objects": dict(counts),
-                "seed": seed,
-                "epoch": epoch,
-            },
-            "license": "unknown",
+        input_fields=settings.input.as_dict(),
+        data=(source.name, source.classes),
+        provenance={
+            "training": settings.as_dict(), "data": data.as_dict(), "objects": dict(counts), "seed": seed,
+            "epoch": epoch,
         },
-        overwrite=True,
-    )
+    )  # fmt: skip
 
 
 def _fields_of(samples: Samples, settings: ShapeTraining) -> Iterator[Tensor]:
@@ -99,11 +80,6 @@ def _card(
     name: str, settings: ShapeTraining, source: ShapeSource, fitted: Fitted, epoch: int, counts: Mapping[str, int]
 ) -> str:
     """The README: what was trained on what, and what is not known."""
-    chosen = (
-        "those of the last epoch"
-        if settings.select == "last"
-        else f"those of epoch {epoch}, chosen by validation ({settings.select}: expect worse on other objects)"
-    )
     return f"""---
 license: unknown
 tags: [classification, equivariance, 3d]
@@ -118,7 +94,7 @@ Research on objects like those it was trained on. It always answers with one of 
 
 ## Training
 {counts["training"]} objects for training, {counts["validation"]} for validation; {fitted.epochs} epochs; the weights
-are {chosen}. Every setting is in `config.json`.
+are {kept_words(settings.select, epoch, "objects")}. Every setting is in `config.json`.
 
 ## Input
 {_input_words(settings)}
