@@ -86,3 +86,16 @@ def test_tensors_of_another_network_are_refused(fixture_path: FindFixture) -> No
         pose_net_fields({**state, lattice: torch.zeros(5, 5, 5, 3)}, where="file.pth")
     with pytest.raises(ModelFolderError, match=r"lacks last_conv\.weight"):
         unet_fields({"list_encoder_blocks.0.0.weight": torch.zeros(4, 1, 3, 3, 3)}, activation="elu", where="f")
+
+
+def test_the_mode_of_rotations_alone_is_named() -> None:
+    state = {
+        "down.down_blocks.0.conv1.weight": torch.zeros(5, 14),
+        "down.down_blocks.0.conv1.sc.weight": torch.zeros(14),
+        "down.down_blocks.0.conv2.sc.weight": torch.zeros(132),
+    }
+    with pytest.raises(ModelFolderError, match=r"original's SO\(3\) mode.*from_e3nn"):
+        pose_net_fields(state, where="x.pth")
+    state["down.down_blocks.0.conv2.sc.weight"] = torch.zeros(131)
+    with pytest.raises(ModelFolderError, match="not ten per base field"):
+        pose_net_fields(state, where="x.pth")

@@ -2,8 +2,10 @@
 
 What carries over exactly, and what has to be said:
 
-* e3nn: channel order and components are ours. Harmonics must be ``0e+1o+2e...`` (O(3)) or all even between even
-  layouts (SO(3)). Its older form divides by the root of the tap count and multiplies by 0.1; weights are scaled.
+* e3nn: channel order and components are ours. Harmonics of their own parity (``0e+1o+2e...``) give a layer of O(3). Any
+  others, above all even ones, give a layer of SO(3): parities are dropped from its layouts, and a path that e3nn's
+  parities forbid is there with weight 0, as is one whose degree the harmonics lack. Its older form divides by the root
+  of the tap count and multiplies by 0.1; weights are scaled.
 * se3cnn: components are in another order, ``field_theirs = se3cnn_basis(irreps) field_ours``; nothing to do where a
   network begins and ends with scalars. The sign of each coupling tensor was left to a linear algebra library in the
   version of the article, so weights of a vector network need the tensors that they were trained with; the last
@@ -17,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from equivox.errors import ConfigError
@@ -25,6 +27,7 @@ from equivox.geometry.irreps import Irrep, Irreps, IrrepsLike
 from equivox.geometry.wigner import coupling_tensor, wigner_matrix
 from equivox.kernels.basis3d import pair_basis
 from equivox.kernels.one_hot import SoftOneHot
+from equivox.kernels.plan import KernelPlan
 from equivox.kernels.radial import BandMode, GaussianShells, SmoothFinite
 from equivox.nn.conv3d import SteerableConv3d
 
@@ -53,7 +56,7 @@ def from_e3nn(
     state
         Its state dict: ``weight`` (radial functions, n) and ``sc.weight``; other entries are not needed.
     irreps_in, irreps_out, irreps_sh
-        As it was made; harmonics each once, from degree 0 upwards.
+        As it was made; harmonics one of a degree at most, in any order.
     diameter, num_radial_basis, steps
         As it was made (mm). For version 2103: ``diameter`` is the number of taps along an axis, steps are equal.
     radial
@@ -61,23 +64,21 @@ def from_e3nn(
     version
         ``"2103"``: the older form, with 0.1 before the convolution.
 
+    Returns
+    -------
+    Has the numbers of e3nn's layer in inference. Trained on, weights of paths that e3nn did not have may leave 0.
+
     Raises
     ------
     ConfigError
-        If harmonics or parities are such that no layer of ours has the same paths, or weights do not fit.
+        If harmonics are repeated, some layouts have parity and others none, or weights do not fit.
     """
-    layouts = [Irreps(irreps_in), Irreps(irreps_out)]
-    harmonics = Irreps(irreps_sh)
-    lmax = _highest(harmonics)
-    if harmonics.is_so3 or all(irrep.parity == (-1) ** irrep.degree for _, irrep in harmonics):
-        pass
-    elif all(irrep.parity == 1 for layout in (*layouts, harmonics) for _, irrep in layout):
+    theirs = [Irreps(irreps_in), Irreps(irreps_out), Irreps(irreps_sh)]
+    harmonics = theirs[2]
+    _require_plain(theirs)
+    layouts = theirs[:2]
+    if not all(irrep.parity == (-1) ** irrep.degree for _, irrep in harmonics):
         layouts = [Irreps([(count, Irrep(irrep.degree, 0)) for count, irrep in layout]) for layout in layouts]
-    else:
-        raise ConfigError(
-            f"harmonics {harmonics} between {layouts[0]} and {layouts[1]} have parities that no layer here has; only "
-            f"0e+1o+2e... , or even harmonics between even layouts, can be imported."
-        )
     if version == "2103":
         taps: int | tuple[int, ...] = int(diameter)
         end, steps = (diameter - 1) / 2, 1.0
@@ -89,22 +90,94 @@ def from_e3nn(
         *(layouts[0], layouts[1], taps),
         voxel_size_mm=steps,
         radial=SmoothFinite(num_radial_basis, 0.0, end, True) if radial is None else radial,
-        lmax=lmax,
+        lmax=max(irrep.degree for _, irrep in harmonics),
         self_connection=True,
         dtype=state["weight"].dtype if "weight" in state else None,
     )
-    weight, mixing = _entry(state, "weight"), _entry(state, "sc.weight")
+    weight, mixing = _entry(state, "weight"), _entry(state, "sc.weight").reshape(-1)
     assert layer.self_connection is not None
-    if weight.shape != layer.weight.shape or mixing.numel() != layer.self_connection.numel():
+    columns, factors = _radial_places(theirs, layer.plan)
+    places, mixing_factors = _self_places(theirs, layer.plan)
+    wanted = (layer.weight.shape[0], len(columns))
+    if tuple(weight.shape) != wanted or len(mixing) != len(places):
         raise ConfigError(
-            f"e3nn weights {tuple(weight.shape)} and {tuple(mixing.shape)} do not fit {layouts[0]} -> {layouts[1]} "
-            f"with {num_radial_basis} radial functions, which has {tuple(layer.weight.shape)} and "
-            f"{tuple(layer.self_connection.shape)}; check irreps, harmonics and num_radial_basis."
+            f"e3nn weights {tuple(weight.shape)} and {tuple(mixing.shape)} do not fit {theirs[0]} -> {theirs[1]} "
+            f"by harmonics {harmonics} with {num_radial_basis} radial functions, which has {wanted} and "
+            f"{(len(places),)}; check irreps, harmonics and num_radial_basis."
         )
     with torch.no_grad():
-        layer.weight.copy_(weight * (0.1 * layer.grid.count**0.5 if version == "2103" else 1.0))
-        layer.self_connection.copy_(mixing.reshape(-1))
+        layer.weight.zero_()
+        layer.self_connection.zero_()
+        scale = 0.1 * layer.grid.count**0.5 if version == "2103" else 1.0
+        layer.weight[:, columns] = weight * (scale * factors).to(weight)
+        layer.self_connection[places] = mixing * mixing_factors.to(mixing)
     return layer
+
+
+def _require_plain(theirs: Sequence[Irreps]) -> None:
+    """ConfigError unless harmonics are one of each kind and all layouts speak of the same group."""
+    harmonics = theirs[2]
+    degrees = {irrep.degree for _, irrep in harmonics}
+    if not degrees or len(degrees) < len(harmonics) or any(count != 1 for count, _ in harmonics):
+        raise ConfigError(f"harmonics {harmonics} are not one of each degree at most; only such can be imported.")
+    own = [irrep.parity == (-1) ** irrep.degree for _, irrep in harmonics]
+    if not (all(own) or harmonics.is_so3 or all(irrep.parity == 1 for _, irrep in harmonics)):
+        raise ConfigError(
+            f"harmonics {harmonics} have parities that e3nn's never have together: they are 0e+1o+2e... or all even."
+        )
+    groups = {layout.is_so3 for layout in theirs if len(layout)}
+    if len(groups) > 1:
+        raise ConfigError(
+            f"{theirs[0]} -> {theirs[1]} by harmonics {harmonics}: some have parities and some none; write them "
+            f"as e3nn has them."
+        )
+
+
+def _radial_places(
+    theirs: Sequence[Irreps], plan: KernelPlan
+) -> tuple[Int[Tensor, " weight"], Float[Tensor, " weight"]]:
+    """Where each of e3nn's path weights lies among ours, and what it is multiplied by: ours count more paths."""
+    layout_in, layout_out, harmonics = theirs
+    terms = {(term.block_in, term.block_out): term for term in plan.pairs}
+    paths = [
+        (a, irrep.degree, b)
+        for a, (_, irrep_in) in enumerate(layout_in)
+        for _, irrep in harmonics
+        for b, (_, irrep_out) in enumerate(layout_out)
+        if abs(irrep_in.degree - irrep.degree) <= irrep_out.degree <= irrep_in.degree + irrep.degree
+        and irrep_in.parity * irrep.parity == irrep_out.parity
+    ]
+    fans, ours = [0] * len(layout_out), [0] * len(layout_out)
+    for a, _, b in paths:
+        fans[b] += layout_in[a][0]
+    for term in plan.pairs:
+        ours[term.block_out] += layout_in[term.block_in][0] * len(term.degrees)
+    columns: list[int] = []
+    factors: list[float] = []
+    for a, degree, b in paths:
+        term = terms[a, b]
+        place = term.weight_slices[term.degrees.index(degree)]
+        columns += range(place.start, place.stop)
+        factors += [(ours[b] / fans[b]) ** 0.5] * (place.stop - place.start)
+    return torch.tensor(columns, dtype=torch.int64), torch.tensor(factors, dtype=torch.float64)
+
+
+def _self_places(theirs: Sequence[Irreps], plan: KernelPlan) -> tuple[Int[Tensor, " weight"], Float[Tensor, " weight"]]:
+    """The same for the self-connection, which e3nn has between blocks of equal irrep."""
+    layout_in, layout_out, _ = theirs
+    fans, ours = [0] * len(layout_out), [0] * len(layout_out)
+    for term in plan.self_terms:
+        count, irrep = layout_in[term.block_in]
+        ours[term.block_out] += count
+        fans[term.block_out] += count if irrep == layout_out[term.block_out][1] else 0
+    columns: list[int] = []
+    factors: list[float] = []
+    for term in plan.self_terms:
+        b = term.block_out
+        if layout_in[term.block_in][1] == layout_out[b][1]:
+            columns += range(term.weights.start, term.weights.stop)
+            factors += [(ours[b] / fans[b]) ** 0.5] * (term.weights.stop - term.weights.start)
+    return torch.tensor(columns, dtype=torch.int64), torch.tensor(factors, dtype=torch.float64)
 
 
 def from_se3cnn(
@@ -219,16 +292,6 @@ def _sign(out: int, inner: int, degree: int, couplings: Couplings | None) -> flo
                 f"sum to 0; pass couplings, the tensors that the weights were trained with."
             )
     return 1.0 if overlap > 0 else -1.0
-
-
-def _highest(harmonics: Irreps) -> int:
-    """Highest degree of harmonics that are one of each degree, ascending."""
-    degrees = [irrep.degree for _, irrep in harmonics]
-    if degrees != list(range(len(degrees))) or any(count != 1 for count, _ in harmonics):
-        raise ConfigError(
-            f"harmonics {harmonics} are not one of each degree from 0 upwards, the only order that is read."
-        )
-    return len(degrees) - 1
 
 
 def _entry(state: Mapping[str, Tensor], name: str) -> Tensor:
