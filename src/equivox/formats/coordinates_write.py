@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from equivox.formats.relion_job import (
     write_picks,
 )
 from equivox.formats.star import make_block, make_pairs, write_star
+from equivox.formats.tables import as_csv
 
 FOLDER_FORMATS: tuple[CoordinateFormat, ...] = ("relion", "box", "cbox")
 """These need a file per micrograph; the others hold all micrographs in one file."""
@@ -162,11 +161,7 @@ def _csv_text(coordinates: Coordinates) -> str:
             angles = coordinates.rot_tilt_psi_deg[:, place].tolist()
             columns[name] = ["" if np.isnan(angle) else f"{angle:.4f}" for angle in angles]
     columns |= {name: cells for name, cells in coordinates.columns.items() if name not in columns}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return text.getvalue()
+    return as_csv(columns, zip(*columns.values(), strict=True))
 
 
 def _write_star_table(out: Path, coordinates: Coordinates, version: RelionVersion) -> None:

@@ -6,8 +6,6 @@ angles in degrees about the fixed axes x, then y, then z.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +16,7 @@ import torch
 from equivox.errors import InputError
 from equivox.formats.atomic import write_json, write_text
 from equivox.formats.nifti import without_ending
-from equivox.formats.tables import Row, read_header, read_table
+from equivox.formats.tables import Row, as_csv, read_header, read_table
 from equivox.geometry.rotations import Pose, rotation_from_quaternion
 
 QUATERNION = ("qx", "qy", "qz", "qw")
@@ -68,9 +66,7 @@ def write_poses_csv(path: Path | str, rows: Sequence[PoseRow]) -> None:
 
     Quaternions to 9 decimals, mm and degrees to 6, the rest to 4.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(POSE_COLUMNS)
+    lines: list[list[object]] = []
     for row in rows:
         pose = row.world_from_head
         numbers = [""] * 10
@@ -79,8 +75,8 @@ def write_poses_csv(path: Path | str, rows: Sequence[PoseRow]) -> None:
             numbers += [_fixed(v, 6) for v in pose.translation_mm.double().tolist()]
             numbers += [_fixed(v, 6) for v in pose.euler_xyz_deg().double().tolist()]
         rest = [_fixed(v, 4) for v in (row.confidence, row.mask_volume_ml, row.seconds)]
-        writer.writerow([row.input, row.frame, row.status, row.reason, *numbers, *rest])
-    write_text(path, text.getvalue())
+        lines.append([row.input, row.frame, row.status, row.reason, *numbers, *rest])
+    write_text(path, as_csv(POSE_COLUMNS, lines))
 
 
 def write_poses_json(path: Path | str, rows: Sequence[PoseRow], *, version: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from equivox.formats.atomic import write_json, write_text
 from equivox.formats.markers import marker_path, read_marker
+from equivox.formats.tables import as_csv
 
 SCHEMA = "equivox.predictions.item/1"
 
@@ -82,11 +81,10 @@ def _as_result(found: Any) -> InputResult:
 
 def write_predictions(path: Path, rows: Sequence[PredictionRow], classes: Sequence[str]) -> None:
     """``predictions.csv``: ``input,status,reason,label,probability,p_<class>...``, one row per object or picture."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["input", "status", "reason", "label", "probability", *(f"p_{name}" for name in classes)])
+    header = ["input", "status", "reason", "label", "probability", *(f"p_{name}" for name in classes)]
+    lines: list[list[str]] = []
     for row in rows:
         numbers = [row.probability, *(row.probabilities.get(name) for name in classes)]
         cells = ["" if number is None else f"{number:.6f}" for number in numbers]
-        writer.writerow([row.input, row.status, row.reason, row.label, *cells])
-    write_text(path, text.getvalue())
+        lines.append([row.input, row.status, row.reason, row.label, *cells])
+    write_text(path, as_csv(header, lines))

@@ -1,11 +1,12 @@
-"""Strict reading of CSV tables: every mistake is one sentence with file, row and column."""
+"""CSV tables: read strictly (every mistake is one sentence with file, row and column), written plainly."""
 
 from __future__ import annotations
 
 import csv
 import difflib
+import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,3 +142,18 @@ def _check_header(path: Path, header: Sequence[str], required: Sequence[str], se
             else f"it has {', '.join(header[:12])}{' ...' if len(header) > 12 else ''}."
         )
         raise InputError(f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; {advice}")
+
+
+def as_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Text of a table with commas and ``\\n`` line ends; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def records_as_csv(records: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> str:
+    """The same of records by column; all columns of the first one unless ``columns`` chooses."""
+    chosen = list(records[0]) if columns is None else columns
+    return as_csv(chosen, ([record[name] for name in chosen] for record in records))

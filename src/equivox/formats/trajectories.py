@@ -6,8 +6,6 @@ both in degrees. Times are in seconds, translations in mm.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import torch
 
 from equivox.errors import GeometryError, InputError
 from equivox.formats.atomic import write_text
-from equivox.formats.tables import read_header, read_table
+from equivox.formats.tables import as_csv, read_header, read_table
 from equivox.geometry.rotations import rotation_from_euler_xyz, rotation_from_vector, rotation_vector
 from equivox.geometry.trajectories import Trajectory
 
@@ -53,12 +51,10 @@ def read_trajectories(path: Path | str) -> dict[str, Trajectory]:
 
 def write_trajectories(path: Path | str, trajectories: Mapping[str, Trajectory]) -> None:
     """Write the newer of the published layouts (rotation vectors in degrees), whole or not at all; 9 decimals."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*SHARED, *VECTOR])
+    rows: list[list[str]] = []
     for sample, trajectory in trajectories.items():
         vectors = torch.rad2deg(rotation_vector(trajectory.rotations))
         for time, shift, vector in zip(trajectory.times_s, trajectory.translations_mm, vectors, strict=True):
             numbers = [float(time), *shift.tolist(), *vector.tolist()]
-            writer.writerow([sample, *(f"{round(value, 9) + 0.0:.9f}" for value in numbers)])
-    write_text(path, text.getvalue())
+            rows.append([sample, *(f"{round(value, 9) + 0.0:.9f}" for value in numbers)])
+    write_text(path, as_csv([*SHARED, *VECTOR], rows))

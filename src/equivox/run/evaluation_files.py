@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
+from equivox.formats.tables import as_csv
 
 JSON_NAME, PAGE_NAME = "evaluation.json", "evaluation.html"
 
@@ -52,10 +51,6 @@ def write_evaluation_files(
     require_folder(out)
     require_absent(paths, overwrite=overwrite)
     write_json(paths[0], document)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(paths[1], text.getvalue())
+    write_text(paths[1], as_csv(header, rows))
     write_text(paths[2], page)
     return paths

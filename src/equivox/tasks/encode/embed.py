@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +15,7 @@ import equivox
 from equivox.errors import ConfigError, EquivoxError, InputError
 from equivox.formats.atomic import write_text
 from equivox.formats.markers import digest_of, marker_path
+from equivox.formats.tables import as_csv
 from equivox.run.batch import (
     InputOutcome,
     RunChoice,
@@ -289,10 +288,6 @@ def _facts(outcome: EmbedOutcome) -> dict[str, object]:
 
 def verify_table(rows: Sequence[tuple[str, Verified]]) -> str:
     """CSV text: one line per input."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["input", "turns", "E", "E_axial", "I", "pose_deg", "floor", "E_cube", "I_cube"])
-    for name, one in rows:
-        numbers = [one.E, one.E_axial, one.I, one.pose_deg, one.floor, one.E_cube, one.I_cube]
-        table.writerow([name, one.turns, *(f"{value:.6g}" for value in numbers)])
-    return text.getvalue()
+    columns = ("E", "E_axial", "I", "pose_deg", "floor", "E_cube", "I_cube")
+    lines = [[name, one.turns, *(f"{getattr(one, column):.6g}" for column in columns)] for name, one in rows]
+    return as_csv(["input", "turns", *columns], lines)

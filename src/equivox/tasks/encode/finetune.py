@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 
 from equivox.errors import InputError
 from equivox.formats.atomic import write_text
+from equivox.formats.tables import records_as_csv
 from equivox.nets.brain_heads import BrainHeads
 from equivox.run.sampling import group_samples
 from equivox.run.seeds import generator_for
@@ -114,7 +113,7 @@ def finetune_parts(
         counts=session.counts, seed=run.seed, data=session.data,
     )  # fmt: skip
     rows = predict_targets(written, samples[1], parts.validation)
-    write_text(run.out / PREDICTIONS, rows_as_csv(rows))
+    write_text(run.out / PREDICTIONS, records_as_csv(rows))
     return session.close(written, fitted, course)
 
 
@@ -160,15 +159,6 @@ def _encoder(
     require_encoder(folder)
     fields = json.loads(json.dumps(folder.config["networks"][ENCODER]))
     return folder.networks()[ENCODER].requires_grad_(True), fields
-
-
-def rows_as_csv(rows: Sequence[Mapping[str, object]]) -> str:
-    """A header and one line per row."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
 
 
 def require_known(scans: ScanSet, targets: tuple[str, ...]) -> ScanSet:

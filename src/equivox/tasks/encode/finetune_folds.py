@@ -18,10 +18,11 @@ import equivox
 from equivox.errors import ConfigError
 from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
 from equivox.formats.subjects import Subject
+from equivox.formats.tables import records_as_csv
 from equivox.run.record import RUN_JSON, RunRecord
 from equivox.run.training_folder import MODEL, SETTINGS
 from equivox.run.training_session import Progress
-from equivox.tasks.encode.finetune import PREDICTIONS, finetune_parts, predict_targets, require_known, rows_as_csv
+from equivox.tasks.encode.finetune import PREDICTIONS, finetune_parts, predict_targets, require_known
 from equivox.tasks.encode.finetune_numbers import TargetLine, target_lines
 from equivox.tasks.encode.fold_choice import FoldChoice, choose_folds
 from equivox.tasks.encode.photometric import DegradationRange
@@ -135,7 +136,7 @@ def finetune_folds(
     lines = target_lines(rows, config.targets, seed=run.seed) if fold.only is None else ()
     finished = CrossValidated(out, told, counts, tuple(rows), lines, tuple(notes))
     if fold.only is None:
-        write_text(out / PREDICTIONS, rows_as_csv(rows))
+        write_text(out / PREDICTIONS, records_as_csv(rows))
         write_json(out / SUMMARY, finished.as_dict())
         for note in notes:
             record.add_warning(note)
@@ -191,7 +192,7 @@ def _one_fold(
         for turned in (False, True)
     ]  # fmt: skip
     rows = _rows(label, answers[0], answers[1], folder.config["output"])
-    write_text(done, rows_as_csv(rows))
+    write_text(done, records_as_csv(rows))
     return counts, rows
 
 

@@ -6,8 +6,6 @@ trivial line goes through the same function with the same folds, penalties and s
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +21,7 @@ from equivox.errors import ConfigError, InputError
 from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
 from equivox.formats.markers import ITEMS
 from equivox.formats.subjects import Subject, SubjectTable, number_of, read_subject_table
+from equivox.formats.tables import as_csv
 from equivox.metrics.class_intervals import ClassNumbers, class_numbers
 from equivox.metrics.folds import require_distinct
 from equivox.metrics.grouped import Measured, draw_groups
@@ -383,15 +382,14 @@ def _chosen(places: dict[int, int], codes: Codes, indices: Sequence[int]) -> Cod
 
 def predictions_table(probe: Probe) -> str:
     """CSV text: one line per scan, held-out predictions averaged over repetitions, folds."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    rows: list[list[object]] = []
     repeats = [f"fold{number}" for number in range(len(probe.folds))]
-    table.writerow(["id", "session", "input", probe.targets.name, *repeats, *(line.name for line in probe.lines)])
+    header = ["id", "session", "input", probe.targets.name, *repeats, *(line.name for line in probe.lines)]
     classes = probe.targets.classes
     for place, subject in enumerate(probe.subjects):
         value = float(probe.targets.values[place])
         truth = classes[int(value)] if classes else f"{value:g}"
         folds = probe.folds[:, place].tolist()
         means = [f"{float(line.predicted[:, place].mean()):.6g}" for line in probe.lines]
-        table.writerow([subject.id, subject.session, str(subject.path), truth, *folds, *means])
-    return text.getvalue()
+        rows.append([subject.id, subject.session, str(subject.path), truth, *folds, *means])
+    return as_csv(header, rows)

@@ -7,8 +7,6 @@ axes ``v00_x, v00_y, v00_z, ...`` and along the file's voxel axes ``v00_i, v00_j
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,18 +128,16 @@ def columns_of(scalars: int, polar: int, axial: int) -> list[str]:
 def write_embeddings_csv(path: Path, rows: Sequence[EmbeddingRow], sizes: tuple[int, int, int]) -> None:
     """Write the table; ``sizes`` are scalars, polar and axial vectors, for the header where every scan failed."""
     header = columns_of(*sizes)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(header)
+    lines: list[list[str]] = []
     for row in rows:
         if row.result is None:
-            table.writerow([row.input, row.status, row.reason, *[""] * (len(header) - 3)])
+            lines.append([row.input, row.status, row.reason, *[""] * (len(header) - 3)])
             continue
         one = row.result.embedding
         numbers = [one.scalars, one.polar, one.polar_voxel, one.axial, one.axial_voxel]
         cells = [f"{value:.9g}" for part in numbers for value in part.flatten().tolist()]
-        table.writerow([row.input, row.status, row.result.reason, f"{one.confidence:.6f}", *cells])
-    write_text(path, text.getvalue())
+        lines.append([row.input, row.status, row.result.reason, f"{one.confidence:.6f}", *cells])
+    write_text(path, as_csv(header, lines))
 
 
 def write_embeddings_npz(path: Path, rows: Sequence[EmbeddingRow], sizes: tuple[int, int, int]) -> None:

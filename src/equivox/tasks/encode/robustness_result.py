@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +12,7 @@ from torch import Tensor
 
 import equivox
 from equivox.formats.subjects import Subject
+from equivox.formats.tables import as_csv
 from equivox.metrics.classification import balanced_accuracy, confusion
 from equivox.metrics.probing import LinearReadout, predicted_classes
 from equivox.tasks.encode.probe import fit_readout
@@ -252,12 +251,10 @@ def _effective_rank(codes: Float[Tensor, "scan scalar"]) -> float:
 
 def as_table(report: RobustnessReport) -> str:
     """CSV text: one line per model and angle."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["model", "angle_deg", "metric", "E", "I", "I_plain", "floor", "chance", "histogram"])
+    rows: list[list[str]] = []
     for model in report.models:
         for row, floor in zip(model.rows, report.floor, strict=True):
             angle = f"{row.angle_deg:g}" if row.angle_deg == row.angle_deg else "random"
             numbers = [row.metric, row.E, row.I, row.I_plain, floor, report.chance, report.histogram]
-            table.writerow([model.name, angle, *(f"{value:.6g}" if value == value else "" for value in numbers)])
-    return text.getvalue()
+            rows.append([model.name, angle, *(f"{value:.6g}" if value == value else "" for value in numbers)])
+    return as_csv(["model", "angle_deg", "metric", "E", "I", "I_plain", "floor", "chance", "histogram"], rows)

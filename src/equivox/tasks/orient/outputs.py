@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from equivox.formats.atomic import write_text
 from equivox.formats.cryosparc import write_cs
 from equivox.formats.particles import Particles, particle_block
 from equivox.formats.star import Star, write_star
+from equivox.formats.tables import as_csv
 from equivox.geometry.euler_relion import relion_from_matrix, rotation_vector_from_matrix
 from equivox.tasks.orient.stacks import ParticleStack
 
@@ -38,9 +37,7 @@ def write_orientations(
     usable: Bool[Tensor, "particle"],
 ) -> None:
     """``orientations.csv``: one row per particle and hypothesis; particles without an answer have none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows: list[list[object]] = []
     angles = relion_from_matrix(rotations.double()).numpy()
     told = confidence.numpy()
     for index in torch.nonzero(usable)[:, 0].tolist():
@@ -48,10 +45,10 @@ def write_orientations(
             if place and told[index, place] <= 0.0:
                 continue
             rot, tilt, psi = angles[index, place]
-            writer.writerow(
+            rows.append(
                 [index, names[index], place + 1, f"{rot:.4f}", f"{tilt:.4f}", f"{psi:.4f}", f"{told[index, place]:.4f}"]
             )
-    write_text(path, text.getvalue())
+    write_text(path, as_csv(COLUMNS, rows))
 
 
 def write_table(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from equivox.formats.atomic import write_text
 from equivox.formats.coordinates import Coordinates
 from equivox.formats.coordinates_write import write_coordinates
 from equivox.formats.relion_job import RelionVersion
+from equivox.formats.tables import as_csv
 from equivox.tasks.pick.picker import Picks
 
 PICKS_CSV = "picks.csv"
@@ -50,9 +49,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 def write_picks_csv(path: Path, picks: Sequence[Picks]) -> None:
     """``picks.csv``: one row per pick; angles are empty where the network knows no rotations."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
+    rows: list[list[str]] = []
     for one in picks:
         pixel = one.pixel_size_angstrom
         poses = one.has_poses
@@ -63,8 +60,8 @@ def write_picks_csv(path: Path, picks: Sequence[Picks]) -> None:
                 f"{one.log_odds[index]:.4f}", f"{one.probability[index]:.6f}",
             ]  # fmt: skip
             angles = (one.rot_deg, one.tilt_deg, one.psi_deg, one.pose_confidence)
-            writer.writerow([*row, *(f"{values[index]:.3f}" if poses else "" for values in angles)])
-    write_text(path, text.getvalue())
+            rows.append([*row, *(f"{values[index]:.3f}" if poses else "" for values in angles)])
+    write_text(path, as_csv(HEADER, rows))
 
 
 def as_coordinates(out: Path, picks: Sequence[Picks], *, names: Sequence[str] | None = None) -> Coordinates:

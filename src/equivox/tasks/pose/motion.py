@@ -6,8 +6,6 @@ Its points are those of the mask of one frame, carried along rigidly by the pose
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from equivox.formats.atomic import write_json, write_text
+from equivox.formats.tables import records_as_csv
 from equivox.geometry.rotations import Pose, geodesic_angle, rotation_vector
 from equivox.geometry.space import Volume
 from equivox.tasks.pose.smooth import Smoothed, geometric_median, median_rotation
@@ -175,12 +174,8 @@ def measure_motion(
 
 def write_motion(out: Path, stem: str, motion: Motion) -> list[str]:
     """``<stem>_motion.csv`` and ``.json``; the JSON also holds the summary and, after smoothing, what was before it."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(MOTION_COLUMNS), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in motion.rows)
     names = [f"{stem}_motion.csv", f"{stem}_motion.json"]
-    write_text(out / names[0], text.getvalue())
+    write_text(out / names[0], records_as_csv(motion.rows, list(MOTION_COLUMNS)))
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "reference": motion.reference,

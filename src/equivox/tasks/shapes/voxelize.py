@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from equivox.formats.atomic import require_absent, require_folder, write_text
 from equivox.formats.nifti import require_nibabel
 from equivox.formats.scans import ScanInput
 from equivox.formats.shape_files import find_shapes
+from equivox.formats.tables import as_csv
 from equivox.run.batch import (
     InputOutcome,
     RunChoice,
@@ -146,9 +145,7 @@ def _require_config(config: VoxelizeConfig) -> None:
 
 def _write_tables(run: VoxelizeRun, record: RunRecord) -> None:
     """``voxels.csv``; notes every input, failure and warning in the record."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows: list[list[object]] = []
     for outcome in run.outcomes:
         found = outcome.result
         reason = outcome.reason if found is None else " ".join(found.warnings)
@@ -156,8 +153,8 @@ def _write_tables(run: VoxelizeRun, record: RunRecord) -> None:
         if found is not None:
             cells = [found.output, found.kind, found.mode, found.side, f"{found.spacing:g}", f"{found.filled:.6f}",
                      f"{found.outside:.4f}"]  # fmt: skip
-        writer.writerow([outcome.entry.name, outcome.status, reason, *cells])
+        rows.append([outcome.entry.name, outcome.status, reason, *cells])
         for warning in () if found is None else found.warnings:
             record.add_warning(warning, input=outcome.entry.name)
     note_inputs(record, run.outcomes)
-    write_text(run.out / TABLE, text.getvalue())
+    write_text(run.out / TABLE, as_csv(COLUMNS, rows))

@@ -7,8 +7,6 @@ so that nobody is in two classes; or all for each.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from equivox.formats.markers import digest_of
 from equivox.formats.nifti import without_ending
 from equivox.formats.scans import ScanInput, find_scans
 from equivox.formats.subjects import read_subject_table
+from equivox.formats.tables import records_as_csv
 from equivox.metrics.class_intervals import ClassNumbers, class_numbers
 from equivox.metrics.folds import grouped_folds
 from equivox.metrics.grouped import draw_groups
@@ -276,19 +275,15 @@ def _features(one: MadeBrain, name: str) -> tuple[float, ...]:
 
 def _write(run: AtrophyRun, jobs: Sequence[AtrophyJob], record: RunRecord, config: AtrophyConfig) -> None:
     if run.made:
-        text = io.StringIO()
-        table = csv.DictWriter(text, list(run.made[0].row), lineterminator="\n")
-        table.writeheader()
-        table.writerows([dict(one.row) for one in run.made])
-        write_text(run.out / TABLE, text.getvalue())
+        write_text(run.out / TABLE, records_as_csv([one.row for one in run.made]))
         write_json(run.out / CONTROLS, {"synthetic": True, "controls": list(run.controls)})
         write_text(run.out / README, _readme(config))
     for job in jobs:
         record.add_input(job.scan.path, severity=job.severity)
     for name, code, reason in run.failed:
         record.add_failure(name, code, reason)
-    for text_ in run.warnings:
-        record.add_warning(text_)
+    for text in run.warnings:
+        record.add_warning(text)
     record.add("controls", list(run.controls))
     record.add("synthetic", True)
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from equivox import __version__
 from equivox.errors import ConfigError, OutputError
 from equivox.formats.atomic import require_absent, require_folder, write_text
 from equivox.formats.fetal_templates import SHIPPED, read_templates
+from equivox.formats.tables import records_as_csv
 from equivox.run.batch import InputOutcome, RunChoice, close_record, errors_of, exit_code_of, lost_of, run_inputs
 from equivox.run.device import DeviceChoice, choose_device
 from equivox.run.record import RUN_JSON, RunRecord, file_sha256
@@ -184,19 +182,11 @@ def _forget_others(out: Path, jobs: Sequence[HeadJob], *, allowed: bool) -> None
 def _write_tables(run: HeadRun, config: StackSimulation, seed: int, record: RunRecord) -> None:
     rows = [dict(made.row) for made in run.made]
     if rows:
-        _write_csv(run.out / ANNOTATIONS, ANNOTATION_COLUMNS, rows)
+        write_text(run.out / ANNOTATIONS, records_as_csv(rows, ANNOTATION_COLUMNS))
         poses = [{**row, "id": row["frame_id"], "file": f"{row['fold']}/img/{row['frame_id']}.nii.gz"} for row in rows]
-        _write_csv(run.out / POSES, POSE_COLUMNS, poses)
-        _write_csv(run.out / PARAMETERS_CSV, tuple(rows[0]), rows)
+        write_text(run.out / POSES, records_as_csv(poses, POSE_COLUMNS))
+        write_text(run.out / PARAMETERS_CSV, records_as_csv(rows))
     write_text(run.out / README, readme(config, rows, seed))
     for lost in lost_of(run.outcomes):
         record.add_failure(lost.entry.name, lost.code, lost.reason)
     record.add("stacks", {"made": len(rows), "kept": sum(outcome.resumed for outcome in run.outcomes)})
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([row[name] for name in columns] for row in rows)
-    write_text(path, text.getvalue())

@@ -6,9 +6,7 @@ extent along the slices' normal, and a ground truth that is the ground truth.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from equivox import __version__
 from equivox.errors import ConfigError, InputError
 from equivox.formats.atomic import atomic_path, require_absent, require_folder, write_json, write_text
 from equivox.formats.nifti import open_scan, write_volume
+from equivox.formats.tables import records_as_csv
 from equivox.formats.trajectories import read_trajectories, write_trajectories
 from equivox.formats.transforms.files import HEAD, WORLD, read_transforms
 from equivox.geometry.rotations import Pose
@@ -166,8 +165,8 @@ def simulate_motion(
                 if progress is not None:
                     progress(len(stacks), total, stack)
     run = MotionRun(out, tuple(stacks), tuple(warnings), (*files, SLICES, COVERAGE, SUMMARY, REPORT, RUN_JSON))
-    _write_table(out / SLICES, [row for stack in stacks for row in stack.rows])
-    _write_table(out / COVERAGE, run.table())
+    write_text(out / SLICES, records_as_csv([row for stack in stacks for row in stack.rows]))
+    write_text(out / COVERAGE, records_as_csv(run.table()))
     write_json(out / SUMMARY, run.as_dict())
     from equivox.tasks.simulate.motion_page import render_motion_page
 
@@ -262,11 +261,3 @@ def _navigator_writer(folder: Path, files: list[str], out: Path) -> Callable[[in
         files.append(path.relative_to(out).as_posix())
 
     return write
-
-
-def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
