@@ -7,7 +7,7 @@ import torch
 
 from equivox.errors import ConfigError
 from equivox.geometry.rotations import cube_group, random_rotations
-from equivox.nets.shape_net import PlainShapeNet, ShapeNet, settle_norms, soft_ball
+from equivox.nets.shape_net import PlainShapeNet, ShapeNet, pooled_over, settle_norms, soft_ball
 from equivox.testing import band_limited_field, equivariance_error
 
 SMOOTH = {"lowpass": 1.0, "fields": ((2, 2, 1), (4, 2, 1)), "features": 8}
@@ -27,6 +27,22 @@ def test_logits_are_exact_under_the_turns_of_the_cube(generator: torch.Generator
         network, "1x0", "3x0", cube_group(), generator=generator, method="grid", side=17, batch=1
     )  # fmt: skip
     assert float(errors.max()) < 1e-10
+
+
+def test_shells_about_the_centre_stay_invariant_and_know_how_far_out_a_thing_lies(generator: torch.Generator) -> None:
+    network = settled(ShapeNet(1, 3, **SMOOTH, shells=3, generator=generator), generator)
+    errors = equivariance_error(
+        network, "1x0", "3x0", cube_group(), generator=generator, method="grid", side=17, batch=1
+    )  # fmt: skip
+    assert float(errors.max()) < 1e-10
+    field = torch.zeros(2, 1, 9, 9, 9, dtype=torch.float64)
+    field[0, 0, 4, 4, 4] = field[1, 0, 4, 4, 7] = 1.0  # the same thing, in the middle and further out
+    mean, shells = pooled_over(field, 0), pooled_over(field, 3)
+    torch.testing.assert_close(mean[0], mean[1])
+    assert shells.shape == (2, 3)
+    assert shells[0, 0] > 10 * shells[1, 0]
+    assert shells[1, 2] > 10 * shells[0, 2]
+    torch.testing.assert_close(pooled_over(torch.ones_like(field), 3), torch.ones(2, 3, dtype=torch.float64))
 
 
 def test_generic_rotations_move_steerable_logits_far_less_than_plain_ones(generator: torch.Generator) -> None:

@@ -59,6 +59,9 @@ class ShapeNet(nn.Module):
         Of the features, in training.
     hidden
         Width of a layer between features and logits; 0 for none. What is scalar stays scalar, whatever acts on it.
+    shells
+        Take the mean over so many Gaussian shells about the centre, each by itself, so that the head knows how far from
+        the centre a feature lies; 0 for one mean over everything. For inputs that are centred on what they are about.
     generator
         Source of the initial weights.
 
@@ -91,10 +94,12 @@ class ShapeNet(nn.Module):
         pooling: Pooling = "blur",
         dropout: float = 0.0,
         hidden: int = 0,
+        shells: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         _require_sizes(fields, kernel_sizes, strides, pooling)
+        self.shells = shells
         self.divisor = _product(strides)
         self.channels_in = channels_in
         self.entry = LowPass3d(lowpass)
@@ -106,9 +111,10 @@ class ShapeNet(nn.Module):
             blocks.append(block)
         blocks.append(_SteerableBlock(before, (features,), 3, 1, pooling, generator))
         self.blocks = nn.ModuleList(blocks)
-        self.scale = nn.BatchNorm1d(features)
+        pooled = features * max(shells, 1)
+        self.scale = nn.BatchNorm1d(pooled)
         self.dropout = nn.Dropout(dropout)
-        self.head = _make_head(features, hidden, classes, generator)
+        self.head = _make_head(pooled, hidden, classes, generator)
 
     def features(self, volume: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch feature"]:
         """What the head reads: scalars that do not change when the volume turns."""
@@ -116,7 +122,7 @@ class ShapeNet(nn.Module):
         field = self.entry(volume)
         for block in self.blocks:
             field = block(field)
-        return field.mean(dim=(2, 3, 4))
+        return pooled_over(field, self.shells)
 
     def forward(self, volume: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch class"]:
         """Logits."""
@@ -128,7 +134,7 @@ class PlainShapeNet(nn.Module):
 
     Parameters
     ----------
-    channels_in, classes, fields, kernel_sizes, strides, features, lowpass, pooling, dropout, hidden, generator
+    channels_in, classes, fields, kernel_sizes, strides, features, lowpass, pooling, dropout, hidden, shells, generator
         As for :class:`ShapeNet`; a block has the channels that the steerable convolution of the same fields has, gates
         included.
 
@@ -151,10 +157,12 @@ class PlainShapeNet(nn.Module):
         pooling: Pooling = "blur",
         dropout: float = 0.0,
         hidden: int = 0,
+        shells: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         _require_sizes(fields, kernel_sizes, strides, pooling)
+        self.shells = shells
         self.divisor = _product(strides)
         self.channels_in = before = channels_in
         self.entry = LowPass3d(lowpass)
@@ -165,9 +173,10 @@ class PlainShapeNet(nn.Module):
             before = width
         blocks.append(_PlainBlock(before, features, 3, 1, pooling, generator))
         self.blocks = nn.ModuleList(blocks)
-        self.scale = nn.BatchNorm1d(features)
+        pooled = features * max(shells, 1)
+        self.scale = nn.BatchNorm1d(pooled)
         self.dropout = nn.Dropout(dropout)
-        self.head = _make_head(features, hidden, classes, generator)
+        self.head = _make_head(pooled, hidden, classes, generator)
 
     def forward(self, volume: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch class"]:
         """Logits."""
@@ -175,7 +184,7 @@ class PlainShapeNet(nn.Module):
         field = self.entry(volume)
         for block in self.blocks:
             field = block(field)
-        return self.head(self.dropout(self.scale(field.mean(dim=(2, 3, 4)))))
+        return self.head(self.dropout(self.scale(pooled_over(field, self.shells))))
 
 
 class _SteerableBlock(nn.Module):
@@ -272,6 +281,23 @@ def soft_ball(side: int) -> Float[Tensor, "x y z"]:
     radius = (axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2).sqrt()
     inward = ((1.0 - radius) / 0.2).clamp(0.0, 1.0)
     return inward.square() * (3.0 - 2.0 * inward)
+
+
+def pooled_over(field: Float[Tensor, "batch channel x y z"], shells: int) -> Float[Tensor, "batch feature"]:
+    """Mean of every channel over space, or over each of some Gaussian shells about the centre (channel-major).
+
+    The shells' radii run from 0 to nine tenths of half the side; neighbours cross at 0.7 of their height.
+    """
+    if not shells:
+        return field.mean(dim=(2, 3, 4))
+    side = field.shape[-1]
+    axis = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+    radius = (axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2).sqrt()
+    spacing = 0.9 * (side - 1) / 2 / max(shells - 1, 1)
+    centers = spacing * torch.arange(shells, dtype=torch.float64)
+    weights = torch.exp(-0.5 * ((radius - centers[:, None, None, None]) / (0.6 * spacing)) ** 2)
+    weights = (weights / weights.sum((1, 2, 3), keepdim=True)).to(field)
+    return torch.einsum("ncxyz,sxyz->ncs", field, weights).flatten(1)
 
 
 def _make_gate(multiplicities: Sequence[int]) -> Gate:
