@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from cyclopts import Parameter
 
 from equivox.cli.options import Output
+from equivox.cli.speaking import print_document
 
 _FLAG = Parameter(negative="")
 SEEN = "The shipped model has seen these stacks in training: the errors above say nothing about new scans."
@@ -68,7 +68,7 @@ def demo(*, out: Path = Path("equivox-demo"), output: Output | None = None) -> i
             "stacks": [row.as_dict() for row in rows],
             "run": finished.as_dict(),
         }
-        print(json_format.dumps(document, indent=2, ensure_ascii=False))
+        print_document(document)
     else:
         print("\n".join([*demo_table(rows), *flip_lines(evaluation), SEEN]))
         print("held-out: the same stack, by a model that was trained without its fold.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from equivox import __version__
+from equivox.cli.speaking import print_document
 
 EXIT_UNSOUND = 1
 
@@ -39,7 +39,7 @@ def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
             "warnings": [finding.text for finding in findings if finding.level == "note"],
             "errors": [{"code": "EQV-DOCTOR", "message": f"{f.name}: {f.text}"} for f in failed],
         }
-        print(json_format.dumps(document, indent=2))
+        print_document(document)
     elif failed:
         print(f"equivox: {len(failed)} check(s) failed: {', '.join(f.name for f in failed)}.", file=sys.stderr)
     return EXIT_UNSOUND if failed else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,6 +12,7 @@ from equivox.cli.encode_demo import demo
 from equivox.cli.encode_measure import probe, robustness
 from equivox.cli.encode_train import finetune, pretrain
 from equivox.cli.options import Output, Run
+from equivox.cli.speaking import lost_lines, model_line, print_document, say
 
 if TYPE_CHECKING:
     from equivox.tasks.encode.embed import EmbedOutcome, EmbedRun
@@ -98,7 +98,7 @@ def embed(
         inputs, out, config, options.choice(), command=sys.argv, progress=None if options.quiet else print_outcome
     )
     if options.json:
-        print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
+        print_document(finished.as_dict())
     elif verify:
         print("\n".join(verify_lines(finished)))
     if not options.quiet:
@@ -172,7 +172,7 @@ def align(
         lines = [f"note: {text}" for text in found.warnings]
         lines += [f"low confidence: {text}; look at the picture" for text in found.doubts]
         lines.append(f"picture: {out / PICTURE}")
-        print("\n".join(lines), file=sys.stderr)
+        say(lines)
     return 0
 
 
@@ -182,7 +182,7 @@ def print_outcome(done: int, total: int, outcome: EmbedOutcome) -> None:
     line = f"[{done}/{total}] {outcome.entry.path.name}  {state}"
     if outcome.result is not None:
         line += f"  confidence {outcome.result.embedding.confidence:.2f}  {outcome.result.seconds:.1f} s"
-    print(line, file=sys.stderr, flush=True)
+    say([line])
 
 
 def verify_lines(finished: EmbedRun) -> list[str]:
@@ -201,16 +201,11 @@ def verify_lines(finished: EmbedRun) -> list[str]:
 
 def print_closing(finished: EmbedRun) -> None:
     """What was run, where the results are, what failed; on stderr."""
-    lost = [outcome for outcome in finished.outcomes if outcome.result is None]
-    lines = [f"model {finished.model['name']}, device {finished.device.device} ({finished.device.reason})"]
+    lines = [model_line(finished.model, finished.device)]
     lines += [f"note: {text}" for text in [*finished.notes, *finished.warnings][:20]]
     if finished.skipped:
         lines.append(f"skipped: {len(finished.skipped)}")
         lines += [f"  {who}: {why}" for who, why in finished.skipped[:20]]
-    if lost:
-        lines.append(f"failed: {len(lost)} of {len(finished.outcomes)}")
-        for outcome in lost[:20]:
-            name = "" if outcome.entry.path.name in outcome.reason else f"{outcome.entry.name}: "
-            lines.append(f"  {name}{outcome.reason}")
+    lines += lost_lines(finished.outcomes, "failed")
     lines.append(f"embeddings: {finished.table}")
-    print("\n".join(lines), file=sys.stderr)
+    say(lines)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from pathlib import Path
 
 from equivox.cli.options import Output
+from equivox.cli.speaking import print_document, say
 
 
 def demo(
@@ -48,7 +48,7 @@ def demo(
         progress=None if speak.quiet else print_outcome,
     )  # fmt: skip
     if speak.json:
-        print(json_format.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        print_document(found.as_dict())
     else:
         print("\n".join(verify_lines(found.embedded)))
         print(
@@ -58,5 +58,5 @@ def demo(
     if not speak.quiet:
         lines = [f"note: {text}" for text in found.notes]
         lines += [f"embeddings: {found.embedded.table}", f"picture: {out / 'aligned' / 'alignment.png'}"]
-        print("\n".join(lines), file=sys.stderr)
+        say(lines)
     return found.embedded.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from equivox.cli.options import Output, Run
+from equivox.cli.speaking import print_document, say
 
 _FLAG = Parameter(negative="")
 Layouts = Literal["auto", "bids", "adni", "oasis1", "oasis2", "oasis3", "ncanda", "csv"]
@@ -83,11 +83,11 @@ def probe(
     )  # fmt: skip
     found = probe_codes(subjects, embeddings, out, config, overwrite=speak.overwrite, command=sys.argv)
     if speak.json:
-        print(json_format.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        print_document(found.as_dict())
     else:
         print("\n".join(probe_lines(found)))
     if not speak.quiet:
-        print("\n".join(closing_lines(found.notes, found.skipped, out / PAGE)), file=sys.stderr)
+        say(closing_lines(found.notes, found.skipped, out / PAGE))
     return 0
 
 
@@ -179,14 +179,14 @@ def robustness(
         subjects, out, config, options.choice(), command=sys.argv, progress=None if options.quiet else _print_scan
     )
     if options.json:
-        print(json_format.dumps(report.as_dict(), indent=2, ensure_ascii=False))
+        print_document(report.as_dict())
     else:
         print("\n".join(robustness_lines(report)))
     if not options.quiet:
         lost = (*((who, f"failed: {why}") for who, why in report.failed), *report.skipped)
-        print("\n".join(closing_lines(report.notes, lost, out / PAGE)), file=sys.stderr)
+        say(closing_lines(report.notes, lost, out / PAGE))
     return 1 if report.failed else 0
 
 
 def _print_scan(done: int, total: int, text: str) -> None:
-    print(f"[{done}/{total}] {text}", file=sys.stderr, flush=True)
+    say([f"[{done}/{total}] {text}"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from equivox import __version__
+from equivox.cli.speaking import print_document
 
 EXIT_MODEL = 4
 _FLAG = Parameter(negative="")
@@ -286,4 +286,4 @@ def _as_path(path: Path) -> str:
 def _print_document(schema: str, results: list[dict[str, Any]], errors: list[dict[str, str]]) -> None:
     """One JSON document on stdout."""
     document = {"schema": schema, "version": __version__, "results": results, "warnings": [], "errors": errors}
-    print(json_format.dumps(document, indent=2))
+    print_document(document)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from equivox.cli.options import Output
+from equivox.cli.speaking import print_document, say
 
 PIXELS = Group("Pixels", sort_key=5)
 _OPTION = Parameter(group=PIXELS)
@@ -112,7 +111,7 @@ def convert(
             overwrite=speak.overwrite,
         )  # fmt: skip
     if speak.json:
-        print(json_format.dumps(done.as_dict(), indent=2, ensure_ascii=False))
+        print_document(done.as_dict())
     lines = [f"left out: {name}: {reason}" for name, reason in done.failures[:SHOWN]]
     if len(done.failures) > SHOWN:
         lines.append(f"left out: and {len(done.failures) - SHOWN} more (--json lists all)")
@@ -121,5 +120,5 @@ def convert(
         files = str(done.written[0]) if len(done.written) == 1 else f"{len(done.written)} files in {out}"
         lines.append(f"{done.picks} picks on {done.micrographs} micrographs to {done.format}: {files}")
     if lines:
-        print("\n".join(lines), file=sys.stderr)
+        say(lines)
     return done.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +10,7 @@ from cyclopts import App, Parameter
 
 from equivox import __version__
 from equivox.cli.options import Output
+from equivox.cli.speaking import print_document, say
 
 _FLAG = Parameter(negative="")
 _NUMBERS = Parameter(consume_multiple=True, negative="")
@@ -100,7 +100,7 @@ def apply(
         lines = [f"note: {text}" for text in applied.warnings[:10]]
         lines += [f"empty: {text}" for text in applied.lost[:20]]
         lines.append(f"{' x '.join(str(count) for count in applied.shape)} voxels: {applied.out}")
-        print("\n".join(lines), file=sys.stderr)
+        say(lines)
     return applied.exit_code
 
 
@@ -226,14 +226,14 @@ def average(
             ),
             f"mean: {out}",
         ]
-        print("\n".join(lines), file=sys.stderr)
+        say(lines)
     return 0
 
 
 def _print_frame(done: int, total: int) -> None:
     """One line per tenth frame of a series."""
     if total > 1 and (done % 10 == 0 or done == total):
-        print(f"[{done}/{total}] frames", file=sys.stderr, flush=True)
+        say([f"[{done}/{total}] frames"])
 
 
 def _print_document(schema: str, result: dict[str, Any], warnings: list[str], errors: list[str]) -> None:
@@ -242,4 +242,4 @@ def _print_document(schema: str, result: dict[str, Any], warnings: list[str], er
         "schema": schema, "version": __version__, "results": [result], "warnings": warnings,
         "errors": [{"code": "EQV-INPUT", "message": text} for text in errors],
     }  # fmt: skip
-    print(json_format.dumps(document, indent=2, ensure_ascii=False))
+    print_document(document)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import App
 
 from equivox.cli.options import Run
+from equivox.cli.speaking import MOST_REASONS, lost_lines, print_document, say
 
 if TYPE_CHECKING:
     from equivox.tasks.shapes.voxelize import VoxelizeOutcome, VoxelizeRun
@@ -82,7 +82,7 @@ def voxelize(
         progress=None if options.quiet else _print_outcome,
     )  # fmt: skip
     if options.json:
-        print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
+        print_document(finished.as_dict())
     if not options.quiet:
         _print_closing(finished)
     return finished.exit_code
@@ -93,22 +93,16 @@ def _print_outcome(done: int, total: int, outcome: VoxelizeOutcome) -> None:
     line = f"[{done}/{total}] {outcome.entry.path.name}  {'kept' if outcome.resumed else outcome.status}"
     if outcome.result is not None:
         line += f"  {outcome.result.mode}  {outcome.result.filled:.1%} of {outcome.result.side}³ voxels"
-    print(line, file=sys.stderr, flush=True)
+    say([line])
 
 
 def _print_closing(finished: VoxelizeRun) -> None:
     """Where the fields are, and what has none; on stderr."""
-    lost = [outcome for outcome in finished.outcomes if outcome.result is None]
+    lost = sum(outcome.result is None for outcome in finished.outcomes)
     notes = [text for outcome in finished.outcomes if outcome.result for text in outcome.result.warnings]
     lines = [f"note: {text}" for text in notes[:10]]
     lines += [f"note: {len(notes) - 10} more in voxels.csv"] if len(notes) > 10 else []
-    if lost:
-        lines.append(f"without a field: {len(lost)} of {len(finished.outcomes)}")
-        named = [outcome.reason.startswith(outcome.entry.name) for outcome in lost]
-        lines += [
-            f"  {outcome.reason}" if known else f"  {outcome.entry.name}: {outcome.reason}"
-            for outcome, known in list(zip(lost, named, strict=True))[:20]
-        ]
-        lines += [f"  and {len(lost) - 20} more, in voxels.csv"] if len(lost) > 20 else []
+    lines += lost_lines(finished.outcomes, "without a field")
+    lines += [f"  and {lost - MOST_REASONS} more, in voxels.csv"] if lost > MOST_REASONS else []
     lines.append(f"results: {finished.out}")
-    print("\n".join(lines), file=sys.stderr)
+    say(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from equivox.cli.options import Run
+from equivox.cli.speaking import print_document, say
 
 _FLAG = Parameter(negative="")
 _NUMBERS = Parameter(consume_multiple=True, negative="")
@@ -80,7 +80,7 @@ def atrophy(
         progress=None if speak.quiet else _print_brain,
     )  # fmt: skip
     if speak.json:
-        print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
+        print_document(finished.as_dict())
     else:
         for one in finished.controls:
             area = "–" if one["auc"] is None else f"{one['auc']:.2f}"
@@ -90,9 +90,9 @@ def atrophy(
         lines += [f"failed: {'' if Path(name).name in reason else name + ': '}{reason}"
                   for name, _, reason in finished.failed[:20]]  # fmt: skip
         lines.append(f"{len(finished.made)} synthetic brains: {finished.out / TABLE}")
-        print("\n".join(lines), file=sys.stderr)
+        say(lines)
     return finished.exit_code
 
 
 def _print_brain(done: int, total: int, text: str) -> None:
-    print(f"[{done}/{total}] {text}", file=sys.stderr, flush=True)
+    say([f"[{done}/{total}] {text}"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 
 from equivox.cli.options import Run
+from equivox.cli.speaking import print_document, say
 
 if TYPE_CHECKING:
     from equivox.tasks.simulate.head import HeadOutcome, HeadRun
@@ -96,7 +96,7 @@ def head(
         progress=None if speak.quiet else _print_outcome,
     )  # fmt: skip
     if speak.json:
-        print(json_format.dumps(finished.as_dict(), indent=2, ensure_ascii=False))
+        print_document(finished.as_dict())
     if not speak.quiet:
         _print_closing(finished)
     return finished.exit_code
@@ -116,7 +116,7 @@ def _print_outcome(done: int, total: int, outcome: HeadOutcome) -> None:
     if outcome.result is not None:
         row = outcome.result.row
         line += f"  {row['mode']}  {row['nx']}x{row['ny']}x{row['nz']}  {row['ga_weeks']:.1f} weeks"
-    print(line, file=sys.stderr, flush=True)
+    say([line])
 
 
 def _print_closing(finished: HeadRun) -> None:
@@ -125,4 +125,4 @@ def _print_closing(finished: HeadRun) -> None:
     lines = [f"note: {text}" for text in finished.warnings]
     lines += [f"  {outcome.job.id}: {outcome.reason}" for outcome in lost[:20]]
     lines.append(f"{len(finished.outcomes) - len(lost)} stacks ({finished.device.device}): {finished.out}")
-    print("\n".join(lines), file=sys.stderr)
+    say(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 
 from equivox.cli.options import RUNNING, Output
+from equivox.cli.speaking import print_document, say
 
 if TYPE_CHECKING:
     from equivox.tasks.simulate.motion_stack import Stack
@@ -126,9 +126,9 @@ def motion(
         progress=None if speak.quiet else _print_stack,
     )  # fmt: skip
     if speak.json:
-        print(json_format.dumps(run.as_dict(), indent=2))
+        print_document(run.as_dict())
     if not speak.quiet:
-        print("\n".join([*(f"note: {text}" for text in run.warnings), f"page: {out / 'report.html'}"]), file=sys.stderr)
+        say([*(f"note: {text}" for text in run.warnings), f"page: {out / 'report.html'}"])
 
 
 def _print_stack(done: int, total: int, stack: Stack) -> None:
@@ -138,4 +138,4 @@ def _print_stack(done: int, total: int, stack: Stack) -> None:
     line += f"  covered {found['covered_percent']:.1f} %  obliqueness {found['oblique_mean_deg']:.1f} deg"
     if found["without_estimate"]:
         line += f"  without an answer {found['without_estimate']}"
-    print(line, file=sys.stderr, flush=True)
+    say([line])

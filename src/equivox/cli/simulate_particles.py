@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from equivox.cli.options import RUNNING, Output
+from equivox.cli.speaking import print_document, say
 
 if TYPE_CHECKING:
     from equivox.tasks.simulate.cryo_run import CryoPlan, CryoRun
@@ -194,16 +194,16 @@ def progress_of(speak: Work) -> Any:
 def report(done: CryoRun, speak: Work, what: str) -> int:
     """Say what was made; the exit code."""
     if speak.json:
-        print(json_format.dumps(done.as_dict(), indent=2, ensure_ascii=False))
+        print_document(done.as_dict())
     lines = [f"failed: {name}: {reason}" for name, _, reason in done.failures[:12]]
     if not speak.quiet:
         lines += [f"note: {text}" for text in done.warnings]
         lines.append(f"{done.particles} particles in {len(done.made)} {what}: {done.out}")
         lines += [f"  {path}" for path in done.written]
     if lines:
-        print("\n".join(lines), file=sys.stderr)
+        say(lines)
     return done.exit_code
 
 
 def _print_done(done: int, total: int, name: str, state: str) -> None:
-    print(f"[{done}/{total}] {name}  {state}", file=sys.stderr, flush=True)
+    say([f"[{done}/{total}] {name}  {state}"])

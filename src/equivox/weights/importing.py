@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from torch import Tensor, nn
 
 import equivox
 from equivox.errors import ConfigError, ModelFolderError

@@ -18,6 +18,7 @@ import torch
 from equivox.errors import InputError
 from equivox.formats.atomic import atomic_path, write_json, write_text
 from equivox.formats.markers import marker_path, read_marker
+from equivox.formats.tables import as_csv, read_table
 from equivox.tasks.encode.model import LOW_CONFIDENCE, Embedding
 from equivox.tasks.encode.verify import Verified
 
@@ -188,7 +189,6 @@ def read_embeddings(path: Path | str) -> tuple[list[str], list[str], Array]:
                 return stored["input"].tolist(), stored["status"].tolist(), stored["scalars"].astype(np.float64)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is no table of embeddings ({error}); write it again.") from error
-    from equivox.formats.tables import read_table
 
     rows = read_table(path, required=[*FIRST_COLUMNS, "s000"], unique=["input"])
     names = [name for name in rows[0].cells if name[0] == "s" and name[1:].isdigit()] if rows else []
