@@ -25,6 +25,8 @@ CROP_VOXELS = 40
 """Side of the cube around a candidate: 160 mm, the head and what touches it."""
 MINIMUM_SCORE = 0.15
 """Candidates below are not heads."""
+CLEAR_SCORE = 0.7
+"""A candidate from here on is the head: lesser peaks are not looked at."""
 SMALL_BRAIN_VOXELS = 2344
 """150 mL on the working grid."""
 REFERENCE_VOLUME_ML = 290.0
@@ -96,7 +98,7 @@ def locate_head(
     generator
         Draws the turns of the crops; a fixed seed if absent, so that the same stack gives the same answer.
     candidates
-        How many places are looked at closely.
+        How many places are looked at closely, unless an earlier one is clear.
     turns
         Turned crops per place.
     """
@@ -114,6 +116,8 @@ def locate_head(
         candidate = _look_closely(closer, field, grid, place, turns=turns, generator=generator)
         if candidate is not None and candidate.score >= MINIMUM_SCORE and not _is_repeat(candidate, found):
             found.append(replace(candidate, first_look=_mean_inside(probability, grid, candidate.mask)))
+            if candidate.score >= CLEAR_SCORE:
+                break
     found.sort(key=lambda candidate: -candidate.score)
     return Location(tuple(found), "" if found else "Nothing in the volume looks like a fetal brain.")
 
