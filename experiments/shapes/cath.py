@@ -292,8 +292,10 @@ def main() -> None:
     for sub in verbs.choices.values():
         sub.add_argument("--epochs", type=int, default=EPOCHS)
         sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument("--shells", type=int, default=0, help="means over shells about the centre, not one over all")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    NETWORK["shells"] = args.shells
     {"folds": folds, "reductions": reductions, "final": final}[args.verb](args)
 
 
