@@ -20,7 +20,7 @@ Reduce = Literal["mean", "max"]
 
 
 class _FieldNorm(nn.Module):
-    """What both norms share: parameters, and the step from moments to output."""
+    """What all norms share: parameters, and the step from moments to output."""
 
     weight: nn.Parameter | None
     bias: nn.Parameter | None
@@ -28,12 +28,13 @@ class _FieldNorm(nn.Module):
     def __init__(
         self,
         irreps: IrrepsLike,
-        eps: float,
-        affine: bool,
-        second_moment: SecondMoment,
-        reduce: Reduce,
-        dtype: torch.dtype | None,
-        device: torch.device | str | None,
+        *,
+        eps: float = 1e-5,
+        affine: bool = True,
+        second_moment: SecondMoment = "component",
+        reduce: Reduce = "mean",
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         self.irreps = Irreps(irreps)
@@ -157,19 +158,6 @@ class FieldInstanceNorm(_FieldNorm):
     The published default of E(3)-Pose.
     """
 
-    def __init__(
-        self,
-        irreps: IrrepsLike,
-        *,
-        eps: float = 1e-5,
-        affine: bool = True,
-        second_moment: SecondMoment = "component",
-        reduce: Reduce = "mean",
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(irreps, eps, affine, second_moment, reduce, dtype, device)
-
     def forward(self, field: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """Normalise; shape unchanged."""
         require_channels(field, self.irreps, "FieldInstanceNorm", spatial=None)
@@ -191,19 +179,6 @@ class FieldGroupNorm(_FieldNorm):
     eps, affine, second_moment, reduce, dtype, device
         As for :class:`FieldInstanceNorm`.
     """
-
-    def __init__(
-        self,
-        irreps: IrrepsLike,
-        *,
-        eps: float = 1e-5,
-        affine: bool = True,
-        second_moment: SecondMoment = "component",
-        reduce: Reduce = "mean",
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(irreps, eps, affine, second_moment, reduce, dtype, device)
 
     def forward(self, field: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """Normalise; shape unchanged."""
@@ -242,7 +217,9 @@ class FieldBatchNorm(_FieldNorm):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__(irreps, eps, affine, second_moment, reduce, dtype, device)
+        super().__init__(
+            irreps, eps=eps, affine=affine, second_moment=second_moment, reduce=reduce, dtype=dtype, device=device
+        )
         self.momentum = momentum
         self.register_buffer("running_mean", torch.zeros(self.scalar_count, dtype=dtype, device=device))
         self.register_buffer("running_var", torch.ones(self.irreps.multiplicity, dtype=dtype, device=device))

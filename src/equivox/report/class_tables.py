@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Int
 from torch import Tensor
 
-from equivox.report.page import Chart, Table, TableRow, as_data_uri
+from equivox.report.page import Chart, EvaluationPage, Table, TableRow, as_data_uri, render_evaluation_page
 from equivox.report.shape_charts import confusion_chart
 
 WIDEST = 24
@@ -39,3 +39,45 @@ def class_tables(classes: Sequence[str], counts: Counts, what: str) -> list[Tabl
         )
         tables.append(Table("Confusions", ("true \\ predicted", *classes), lines, note=f"How many {what}."))
     return tables
+
+
+def render_classifier_page(
+    *,
+    subtitle: str,
+    facts: Sequence[tuple[str, str]],
+    tables: Sequence[Table],
+    charts: Sequence[Chart],
+    classes: Sequence[str],
+    counts: Counts,
+    shown: str,
+    what: str,
+    one: str,
+    warnings: Sequence[str],
+) -> str:
+    """HTML of a report on a classifier.
+
+    Parameters
+    ----------
+    subtitle, facts
+        Which model on which data, and the numbers of the first line.
+    tables, charts
+        What is the task's own, before confusions and classes.
+    classes, counts
+        Of the model, and :func:`equivox.metrics.classification.confusion`.
+    shown
+        How things lay.
+    what, one
+        Names them in the plural, and one with its article.
+    warnings
+        What a reader should know.
+    """
+    page = EvaluationPage(
+        title="How often the classifier is right",
+        notice=f"A classifier always answers with one of its classes, also for {one} of none of them.",
+        subtitle=subtitle,
+        facts=tuple(facts),
+        tables=(*tables, *class_tables(classes, counts, what)),
+        charts=(*charts, confusion_figure(classes, counts, shown=shown, what=what)),
+        warnings=tuple(warnings),
+    )
+    return render_evaluation_page(page)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from equivox.report.class_tables import class_tables, confusion_figure
-from equivox.report.page import Chart, EvaluationPage, Table, TableRow, as_data_uri, render_evaluation_page
+from equivox.report.class_tables import render_classifier_page
+from equivox.report.page import Chart, Table, TableRow, as_data_uri
 from equivox.report.shape_charts import AngleCurve, angle_chart, orientation_chart
 from equivox.tasks.images.evaluate import Evaluation
 from equivox.tasks.images.turned import TurnReport
-
-NOTICE = "A classifier always answers with one of its classes, also for a picture of none of them."
 
 
 def render_evaluation(evaluation: Evaluation) -> str:
@@ -20,11 +18,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
     if evaluation.turned is not None:
         charts += _turn_charts(evaluation, evaluation.turned)
         tables += _turn_tables(evaluation.turned)
-    charts.append(confusion_figure(evaluation.classes, evaluation.counts, shown="Upright", what="pictures"))
-    tables += class_tables(evaluation.classes, evaluation.counts, "pictures")
-    page = EvaluationPage(
-        title="How often the classifier is right",
-        notice=NOTICE,
+    return render_classifier_page(
         subtitle=f"Model {evaluation.model['name']} on {evaluation.data}, split {evaluation.config.split}",
         facts=(
             ("accuracy", f"{evaluation.accuracy:.3f}"),
@@ -33,11 +27,15 @@ def render_evaluation(evaluation: Evaluation) -> str:
             ("classes", str(len(evaluation.classes))),
             ("majority class", f"{evaluation.majority:.3f}"),
         ),
-        tables=tuple(tables),
-        charts=tuple(charts),
+        tables=tables,
+        charts=charts,
+        classes=evaluation.classes,
+        counts=evaluation.counts,
+        shown="Upright",
+        what="pictures",
+        one="a picture",
         warnings=evaluation.notes,
     )
-    return render_evaluation_page(page)
 
 
 def summary_lines(evaluation: Evaluation) -> list[str]:
