@@ -61,10 +61,10 @@ def model_line(model: Mapping[str, str], device: DeviceChoice) -> str:
 
 
 def lost_lines(outcomes: Sequence[InputOutcome[Any, Any]], what: str) -> list[str]:
-    """How many inputs have no result and why; nothing where all have one."""
+    """How many files have no result and why, each by its name; nothing where all have one."""
     lost = [outcome for outcome in outcomes if outcome.result is None]
     reasons = [
-        f"  {one.reason}" if one.reason.startswith(one.entry.name) else f"  {one.entry.name}: {one.reason}"
+        f"  {one.reason}" if one.entry.path.name in one.reason else f"  {one.entry.name}: {one.reason}"
         for one in lost[:MOST_REASONS]
     ]
     return [f"{what}: {len(lost)} of {len(outcomes)}", *reasons] if lost else []
