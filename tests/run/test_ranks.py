@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -57,26 +59,68 @@ if __name__ == "__main__":
 """
 
 
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
-    script = tmp_path / "line.py"
+def learn(script: Path, out: Path, devices: int, *environments: dict[str, str]) -> list[str]:
+    """What each process that was started has printed."""
     script.write_text(SCRIPT)
-    answers, curves = [], []
-    for devices in (1, 2):
-        out = tmp_path / str(devices)
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", str(script), str(out), str(devices)],
-            capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-        epochs, best, weights = done.stdout.strip().splitlines()[-1].split(" ", 2)
-        answers.append((int(epochs), int(best), torch.tensor(eval(weights))))
-        curves.append((out / "curves.csv").read_text().splitlines())
-    assert answers[0][:2] == answers[1][:2] == (3, 2)
-    torch.testing.assert_close(answers[0][2], answers[1][2], atol=1e-6, rtol=0)
+    command = [sys.executable, "-W", "ignore", str(script), str(out), str(devices)]
+    started = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        )
+        for environment in (environments or ({},))
+    ]
+    answers = []
+    for process in started:
+        output, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors[-2000:]
+        answers.append(output)
+    return answers
+
+
+def under_slurm(number: int, port: int) -> dict[str, str]:
+    """What two tasks of srun on one node see."""
+    return {
+        "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": str(number), "SLURM_LOCALID": str(number), "SLURM_NODEID": "0",
+        "SLURM_NNODES": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Curves and answer of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    return folder / "out" / "curves.csv", learn(folder / "line.py", folder / "out", 1)[0]
+
+
+def same(one: tuple[Path, str], two: tuple[Path, str]) -> None:
+    """Epochs, best epoch, weights and curves agree."""
+    found = []
+    for _, text in (one, two):
+        epochs, best, weights = text.strip().splitlines()[-1].split(" ", 2)
+        found.append((int(epochs), int(best), torch.tensor(eval(weights))))
+    assert found[0][:2] == found[1][:2] == (3, 2)
+    torch.testing.assert_close(found[0][2], found[1][2], atol=1e-6, rtol=0)
+    curves = [path.read_text().splitlines() for path, _ in (one, two)]
     assert curves[0][0] == curves[1][0]
-    for one, two in zip(curves[0][1:], curves[1][1:], strict=True):  # every sample counts once, in both parts
-        first, second = ([float(cell) for cell in row.split(",")] for row in (one, two))
+    for left, right in zip(curves[0][1:], curves[1][1:], strict=True):  # every sample counts once, in both parts
+        first, second = ([float(cell) for cell in row.split(",")] for row in (left, right))
         assert first == pytest.approx(second, abs=1e-5)
+
+
+def test_two_forked_processes_learn_what_one_learns(alone: tuple[Path, str], tmp_path: Path) -> None:
+    answers = learn(tmp_path / "line.py", tmp_path / "out", 2)
+    same(alone, (tmp_path / "out" / "curves.csv", answers[0]))
+
+
+def test_two_tasks_of_srun_learn_what_one_learns(alone: tuple[Path, str], tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    answers = learn(tmp_path / "line.py", tmp_path / "out", 1, under_slurm(0, port), under_slurm(1, port))
+    same(alone, (tmp_path / "out" / "curves.csv", answers[0]))
+    assert answers[1] == "", "the second process ends with the training"
+    assert not list((tmp_path / "out" / "checkpoints").glob(".*"))
 
 
 def test_ranks_share_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:

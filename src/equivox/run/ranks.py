@@ -6,10 +6,12 @@ a group everything here answers for a group of one.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 
 import torch.distributed as distributed
 
+from equivox.run.launched import launched
+from equivox.run.sampling import Places
 from equivox.run.sums import SampleSums
 
 
@@ -19,8 +21,11 @@ def in_group() -> bool:
 
 
 def rank() -> int:
-    """Number of this process; 0 writes files."""
-    return distributed.get_rank() if in_group() else 0
+    """Number of this process, known before the group has met; 0 writes files."""
+    if in_group():
+        return distributed.get_rank()
+    group = launched()
+    return 0 if group is None else group.rank
 
 
 def group_size() -> int:
@@ -32,6 +37,20 @@ def wait_for_all() -> None:
     """Go on when all have come here."""
     if in_group():
         distributed.barrier()
+
+
+def leave_group() -> None:
+    """Part when all have come here; from then on every process is alone."""
+    if in_group():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+def end_followers() -> None:
+    """SystemExit in all but the first of the processes that torchrun or Slurm has started: they are done."""
+    group = launched()
+    if group is not None and group.rank > 0:
+        raise SystemExit(0)
 
 
 def gather_sums(sums: SampleSums) -> SampleSums:
@@ -53,7 +72,7 @@ def gather_sums(sums: SampleSums) -> SampleSums:
 
 def strategy_for(devices: int) -> str:
     """Lightning's name of the way: forked here, or the processes that torchrun or Slurm have started."""
-    if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+    if launched() is not None:
         return "ddp_find_unused_parameters_true"
     return "ddp_fork_find_unused_parameters_true" if devices > 1 else "auto"
 
@@ -76,3 +95,18 @@ def own_share(count: int, batch_size: int, *, padded: bool) -> list[int]:
         step = each if len(batch) == batch_size else -(-len(batch) // size)
         found += batch[own * step : (own + 1) * step]
     return found
+
+
+class Share(Places):
+    """The places of an epoch that this process draws."""
+
+    def __init__(self, count: int, batch_size: int, *, follows: bool) -> None:
+        super().__init__(count, follows=follows)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(own_share(self.count, self.batch_size, padded=self.follows))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        share = own_share(self.count, self.batch_size, padded=self.follows)
+        return iter([(self.epoch, position) for position in share])

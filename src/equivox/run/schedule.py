@@ -64,3 +64,7 @@ class Schedule:
             raise ConfigError(
                 f"{self.devices} devices cannot share a batch of {self.batch_size}; give a batch size that they divide."
             )
+
+    def idle_enough(self, validations: int) -> bool:
+        """Whether so many validations without a new best end the training."""
+        return self.patience is not None and validations >= self.patience

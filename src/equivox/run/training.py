@@ -14,7 +14,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,8 +26,9 @@ from torch.utils.data import DataLoader
 from equivox.errors import ConfigError, MissingExtraError, OutputError
 from equivox.run.curves import Curves
 from equivox.run.interrupt import restored_interrupt
-from equivox.run.ranks import gather_sums, own_share, rank, strategy_for, wait_for_all
-from equivox.run.sampling import Drawn, Group, Places, Sample, Samples, group_samples
+from equivox.run.launched import Launched, launched
+from equivox.run.ranks import Share, end_followers, gather_sums, leave_group, rank, strategy_for, wait_for_all
+from equivox.run.sampling import Drawn, Group, Sample, Samples, group_samples
 from equivox.run.schedule import PRECISIONS
 from equivox.run.schedule import Schedule as Schedule
 from equivox.run.seeds import seed_for
@@ -112,6 +113,9 @@ def fit(
     ``folder``, and TensorBoard's files on request. Torch's global generator, which dropout draws from, is set from the
     seed in every epoch and given back afterwards as it was.
 
+    Where torchrun or Slurm has started several processes they share every batch. Only the first writes and returns; the
+    others end here with exit code 0, as nothing that comes after a training is worth doing twice.
+
     Parameters
     ----------
     resume
@@ -127,15 +131,22 @@ def fit(
         If the checkpoint cannot be read or something cannot be written.
     KeyboardInterrupt
         If the run is interrupted; it can be resumed from the last whole epoch.
+    SystemExit
+        In all but the first of several processes, when all is done.
     """
     for name, samples in (("training", training), ("validation", validation)):
         if len(samples) == 0:
             raise ConfigError(f"there are no {name} samples; look at the folders and the table that name them.")
+    group = launched()
+    if group is not None:
+        schedule = replace(schedule, devices=group.size)
     checkpoints = folder / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    if rank() == 0:
+        checkpoints.mkdir(parents=True, exist_ok=True)
     start = checkpoints / LAST if resume and (checkpoints / LAST).exists() else None
     done = None if start is None else _finished(start, schedule)
     if done is not None:
+        end_followers()
         return Fitted(done["epochs"], done["best_epoch"], done["best_value"], checkpoints / BEST, checkpoints / LAST)
     module = _Module(course)
     keeper = _Keeper(schedule, folder, on_epoch)
@@ -143,7 +154,9 @@ def fit(
         trainer = pl.Trainer(
             max_epochs=schedule.epochs,
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
-            devices=[device.index or 0] if device.type == "cuda" and schedule.devices == 1 else schedule.devices,
+            devices=_devices(device, schedule, group),
+            num_nodes=1 if group is None else group.nodes,
+            plugins=_environment(group),
             strategy=strategy_for(schedule.devices),
             precision=PRECISIONS[schedule.precision],
             logger=_tensorboard(folder) if tensorboard else False,
@@ -168,6 +181,8 @@ def fit(
             if trainer.interrupted:
                 raise KeyboardInterrupt from None
             raise
+    leave_group()
+    end_followers()
     if schedule.devices > 1:  # the keeper that knows was in another process
         done = {**(content := _read(checkpoints / LAST))["keeper"], "epochs": content["epochs"]}
         return Fitted(done["epochs"], done["best_epoch"], done["best_value"], checkpoints / BEST, checkpoints / LAST)
@@ -270,7 +285,25 @@ class _Keeper(pl.Callback):
             _save(trainer, self.folder / "checkpoints" / name)
         if self.on_epoch is not None and rank() == 0:
             self.on_epoch(epoch, row)
-        trainer.should_stop = trainer.should_stop or _idle_enough(self.idle, self.schedule)
+        trainer.should_stop = trainer.should_stop or self.schedule.idle_enough(self.idle)
+
+
+def _devices(device: torch.device, schedule: Schedule, group: Launched | None) -> int | list[int]:
+    """How many devices this machine gives, or which one."""
+    if group is not None:
+        return group.per_node
+    return [device.index or 0] if device.type == "cuda" and schedule.devices == 1 else schedule.devices
+
+
+def _environment(group: Launched | None) -> list[Any]:
+    """Who has started the processes; said outright, since a job of Slurm without srun would be taken for several."""
+    from lightning.fabric.plugins import environments as known
+
+    if group is None:
+        return [known.LightningEnvironment()]  # type: ignore[attr-defined]
+    if group.by == "torchrun":
+        return [known.TorchElasticEnvironment()]  # type: ignore[attr-defined]
+    return [known.SLURMEnvironment(auto_requeue=False)]  # type: ignore[attr-defined]
 
 
 def network_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -289,27 +322,12 @@ def _loader(samples: Samples, schedule: Schedule, *, training: bool) -> DataLoad
     return DataLoader(
         Drawn(samples),
         batch_size=schedule.batch_size // schedule.devices,
-        sampler=_Share(len(samples), schedule.batch_size, follows=training),
+        sampler=Share(len(samples), schedule.batch_size, follows=training),
         collate_fn=group_samples,
         num_workers=schedule.workers,
         persistent_workers=schedule.workers > 0,  # they keep what they have opened from epoch to epoch
         generator=torch.Generator().manual_seed(seed_for(schedule.seed, "loader")),
     )
-
-
-class _Share(Places):
-    """The places that this process draws."""
-
-    def __init__(self, count: int, batch_size: int, *, follows: bool) -> None:
-        super().__init__(count, follows=follows)
-        self.batch_size = batch_size
-
-    def __len__(self) -> int:
-        return len(own_share(self.count, self.batch_size, padded=self.follows))
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        share = own_share(self.count, self.batch_size, padded=self.follows)
-        return iter([(self.epoch, position) for position in share])
 
 
 def _save(trainer: pl.Trainer, path: Path) -> None:
@@ -343,13 +361,8 @@ def _finished(checkpoint: Path, schedule: Schedule) -> dict[str, Any] | None:
             f"{checkpoint} has {content['epochs']} epochs already, more than the {schedule.epochs} asked for; "
             "pass more --epochs to go on."
         )
-    stopped = _idle_enough(int(done.get("idle", 0)), schedule)
+    stopped = schedule.idle_enough(int(done.get("idle", 0)))
     return done if stopped or content["epochs"] == schedule.epochs else None
-
-
-def _idle_enough(validations: int, schedule: Schedule) -> bool:
-    """Whether so many validations without a new best end the training."""
-    return schedule.patience is not None and validations >= schedule.patience
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import equivox
 from equivox.errors import ConfigError, OutputError
 from equivox.formats.atomic import require_absent, require_folder, write_json
+from equivox.run.launched import launched
 
 MODEL, CHECKPOINTS, CURVES, SETTINGS = "model", "checkpoints", "curves.csv", "training.json"
 LICENSE_TEXT = """The weights in this folder were trained with equivox by whoever ran the training, on their own data.
@@ -57,6 +58,8 @@ def prepare_training(
 ) -> Path:
     """A folder that can be written, empty of other results, with the plan of this run in it.
 
+    Of several processes that torchrun or Slurm has started the first alone looks and writes.
+
     Parameters
     ----------
     run
@@ -75,6 +78,9 @@ def prepare_training(
     OutputError
         If results are in the way, or the folder cannot be written.
     """
+    group = launched()
+    if group is not None and group.rank > 0:
+        return run.out
     out = require_folder(run.out)
     written = json.loads(json.dumps(plan))
     if run.resume and (out / SETTINGS).exists():

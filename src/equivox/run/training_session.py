@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from equivox.run.device import DeviceChoice
+from equivox.run.ranks import rank
 from equivox.run.record import RUN_JSON, RunRecord
 from equivox.run.sampling import Samples
 from equivox.run.training import Course, Fitted, Schedule, fit
@@ -108,7 +109,8 @@ class TrainingSession:
                     resume=self._run.resume, tensorboard=self._run.tensorboard, on_epoch=progress,
                 )  # fmt: skip
         except KeyboardInterrupt:
-            self.record.write(self.out / RUN_JSON, "interrupted")
+            if rank() == 0:
+                self.record.write(self.out / RUN_JSON, "interrupted")
             raise
 
     def close(self, model: ModelFolder, **facts: object) -> None:

@@ -151,6 +151,13 @@ def test_leaks_and_folds_that_cannot_be_meant_are_refused(brains: Path) -> None:
         )
 
 
+def test_several_processes_train_one_fold_at_a_time(brains: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_NTASKS_PER_NODE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="one fold at a time"):
+        finetune_folds([brains], "new:brain_encoder", CONFIG, TrainRun(out=brains.parent / "none"), FoldChoice())
+
+
 def test_numbers_of_answers_that_are_known() -> None:
     draw = torch.Generator().manual_seed(0)
     ages = (20 + 60 * torch.rand(40, generator=draw)).tolist()

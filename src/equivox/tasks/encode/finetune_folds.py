@@ -19,6 +19,7 @@ from equivox.errors import ConfigError
 from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
 from equivox.formats.subjects import Subject
 from equivox.formats.tables import records_as_csv
+from equivox.run.launched import launched
 from equivox.run.record import RUN_JSON, RunRecord
 from equivox.run.training_folder import MODEL, SETTINGS
 from equivox.run.training_session import Progress
@@ -108,6 +109,8 @@ def finetune_folds(
     EquivoxError
         If the data or the settings cannot be used, folds leak, results are in the way, or an extra is missing.
     """
+    if fold.only is None and launched() is not None:
+        raise ConfigError("several processes train one fold at a time; name it, as in --fold fold0:3.")
     found, notes = find_subjects(inputs, images=run.images, layout=run.layout)
     subjects = require_known(ScanSet(tuple(found)), config.targets).subjects
     if len(subjects) < len(found):

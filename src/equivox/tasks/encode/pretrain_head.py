@@ -18,6 +18,7 @@ import equivox
 from equivox.errors import ConfigError
 from equivox.nets.brain_encoder import BrainEncoder
 from equivox.run.device import choose_device
+from equivox.run.launched import launched
 from equivox.run.record import RUN_JSON, RunRecord
 from equivox.run.training_folder import LICENSE_TEXT, MODEL, prepare_training
 from equivox.tasks.encode.head_fit import fit_head, pose_errors_deg
@@ -94,6 +95,8 @@ def pretrain_head(
     """
     if run.device not in ("auto", "cpu") or run.devices > 1 or run.precision != "32":
         raise ConfigError("the preset head runs on one CPU in single precision; leave --device and --precision out.")
+    if launched() is not None:
+        raise ConfigError("the preset head runs in one process; start it without torchrun or srun.")
     say = progress or (lambda line: None)
     parts = find_parts(inputs, images=run.images, layout=run.layout, share_validation=SHARE_VALIDATION, seed=run.seed)
     encoder = BrainEncoder(**network, generator=torch.Generator().manual_seed(run.seed)).eval()
