@@ -87,8 +87,8 @@ def pose_net_fields(state: Mapping[str, Tensor], *, where: str) -> dict[str, obj
         )
     if scalars % 7 == 0 and _shape(state, "down.down_blocks.0.conv2.sc.weight", where)[0] == 33 * (scalars // 7) ** 2:
         raise ModelFolderError(
-            f"{where} is an E(3)-CNN of the original's SO(3) mode, whose fields are all even; networks of that mode are "
-            f"not read as a whole. Its layers are: equivox.weights.voxel_imports.from_e3nn, one by one."
+            f"{where} is an E(3)-CNN of the original's SO(3) mode, whose fields are all even; networks of that mode "
+            f"are not read as a whole. Its layers are: equivox.weights.voxel_imports.from_e3nn, one by one."
         )
     if scalars % 10:
         raise ModelFolderError(f"{where} has {scalars} first-layer scalars, not ten per base field; it is of another.")
