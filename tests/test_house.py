@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import re
 import shutil
 import subprocess
@@ -183,3 +184,17 @@ def test_every_error_code_is_explained() -> None:
     used = {code for path in MODULES for code in re.findall(r'"(EQV-[A-Z]+)"', path.read_text(encoding="utf-8"))}
     page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     assert used == set(re.findall(r"^\| (EQV-[A-Z]+) \|", page, re.MULTILINE))
+
+
+def test_no_name_is_used_that_nothing_defines() -> None:
+    """The linter's own rule is off, because it takes the axes in ``Float[Tensor, "batch x y z"]`` for names."""
+    tool = Path(sys.executable).parent / "ruff"
+    command = [tool, "check", "--isolated", "--no-cache", "--select", "F821", "--output-format", "json", "src", "tests"]
+    found = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout)
+    undefined = []
+    for one in found:
+        line = Path(one["filename"]).read_text().splitlines()[one["location"]["row"] - 1]
+        name = one["message"].split("`")[1]
+        if not any(re.search(rf"\b{name}\b", text) for text in re.findall(r'"([^"]*)"', line)):
+            undefined.append(f"{one['filename']}:{one['location']['row']}: {name}")
+    assert not undefined
