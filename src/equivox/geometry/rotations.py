@@ -62,7 +62,7 @@ class Pose:
     """
 
     rotation: Float[Tensor, "3 3"]
-    translation_mm: Float[Tensor, 3]
+    translation_mm: Float[Tensor, "3"]
     source: str
     target: str
 
@@ -106,11 +106,11 @@ class Pose:
         """Map points from the source frame to the target frame."""
         return points_mm @ self.rotation.mT + self.translation_mm
 
-    def quaternion_xyzw(self) -> Float[Tensor, 4]:
+    def quaternion_xyzw(self) -> Float[Tensor, "4"]:
         """Unit quaternion, scalar last, ``w >= 0``."""
         return quaternion_from_rotation(self.rotation)
 
-    def euler_xyz_deg(self) -> Float[Tensor, 3]:
+    def euler_xyz_deg(self) -> Float[Tensor, "3"]:
         """Angles about the fixed axes x, then y, then z: ``R = Rz Ry Rx``, in degrees."""
         return torch.rad2deg(euler_xyz_from_rotation(self.rotation))
 

@@ -81,7 +81,7 @@ class Volume:
         """Fractional voxel indices of world points."""
         return (points_mm.double() - self.affine[:3, 3]) @ torch.linalg.inv(self.affine[:3, :3]).mT
 
-    def center_mm(self) -> Float[Tensor, 3]:
+    def center_mm(self) -> Float[Tensor, "3"]:
         """World position of the grid's centre, index ``(n - 1) / 2``."""
         return self.world_from_voxel((torch.tensor(self.shape, dtype=torch.float64) - 1) / 2)
 

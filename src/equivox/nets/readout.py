@@ -107,7 +107,7 @@ def pool_axes(
     return torch.cat([chosen, mean.flatten(1)], dim=1)
 
 
-def axis_spread_deg(field: Float[Tensor, "batch 9 x y z"]) -> Float[Tensor, batch]:
+def axis_spread_deg(field: Float[Tensor, "batch 9 x y z"]) -> Float[Tensor, "batch"]:
     """How far the voxels' two vectors scatter about their mean direction: the mean angle in degrees."""
     vectors = field.flatten(2)[:, 3:].unflatten(1, (2, 3)).double()
     unit = vectors / vectors.norm(dim=2, keepdim=True).clamp_min(1e-12)

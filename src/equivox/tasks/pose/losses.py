@@ -30,9 +30,9 @@ class RotationLoss:
         Mean over voxels, axes and components of ``|u - r|``.
     """
 
-    total: Float[Tensor, batch]
-    pseudovector: Float[Tensor, batch]
-    vectors: Float[Tensor, batch]
+    total: Float[Tensor, "batch"]
+    pseudovector: Float[Tensor, "batch"]
+    vectors: Float[Tensor, "batch"]
 
 
 def rotation_loss(
@@ -102,9 +102,9 @@ class SegmentationLoss:
         Sum over the classes but the background of ``w_c (1 - Dice_c)``.
     """
 
-    total: Float[Tensor, batch]
-    cross_entropy: Float[Tensor, batch]
-    dice: Float[Tensor, batch]
+    total: Float[Tensor, "batch"]
+    cross_entropy: Float[Tensor, "batch"]
+    dice: Float[Tensor, "batch"]
 
 
 def segmentation_loss(

@@ -75,7 +75,7 @@ def brain_and_eyes(
     return brain, torch.from_numpy(np.isin(labels, chosen)).to(probabilities.device)
 
 
-def center_of_mask(mask: Bool[Tensor, "x y z"]) -> Float[Tensor, 3]:
+def center_of_mask(mask: Bool[Tensor, "x y z"]) -> Float[Tensor, "3"]:
     """Unweighted mean voxel index of a mask that is not empty, float64 on the CPU."""
     return mask.nonzero().double().mean(0).cpu()
 
