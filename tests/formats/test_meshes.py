@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
