@@ -62,11 +62,24 @@ class Domains:
             self.labels[found.tasks[task].domains.long(), column] = found.tasks[task].labels.long()
         self.classes = found.tasks["10arch"].classes
 
+    def bent(self, chosen: Tensor, shear: float, displacement: float, draw: torch.Generator) -> Tensor:
+        """Fields of some domains, each stretched and sheared a little, every point displaced [Å]."""
+        maps = torch.eye(3) + shear * torch.randn(len(chosen), 3, 3, generator=draw)
+        parts = []
+        for index, bend in zip(chosen.tolist(), maps, strict=True):
+            points, kinds = self.points[index]
+            parts.append((points @ bend + displacement * torch.randn(points.shape, generator=draw), kinds))
+        return self._drawn(parts)
+
     def fields(self, chosen: Tensor, rotations: Tensor | None = None) -> Tensor:
         """Fields of some domains, turned if asked."""
         parts = [self.points[index] for index in chosen.tolist()]
         if rotations is not None:
             parts = [(p @ r.float().mT, c) for (p, c), r in zip(parts, rotations, strict=True)]
+        return self._drawn(parts)
+
+    def _drawn(self, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Points as densities."""
         positions = nn.utils.rnn.pad_sequence([p for p, _ in parts], batch_first=True)
         channel = nn.utils.rnn.pad_sequence([c for _, c in parts], batch_first=True, padding_value=-1)
         return gaussian_density(
@@ -81,9 +94,15 @@ def turns(count: int, draw: torch.Generator) -> Tensor:
 
 
 def train(
-    arm: str, domains: Domains, cached: Tensor, chosen: Tensor, epochs: int, seed: int
+    arm: str,
+    domains: Domains,
+    cached: Tensor,
+    chosen: Tensor,
+    epochs: int,
+    seed: int,
+    bend: tuple[float, float] | None = None,
 ) -> tuple[nn.Module, float]:
-    """Train on some domains; AdamW, warm-up, cosine. Returns the network and CPU seconds."""
+    """Train on some domains, bent or not; AdamW, warm-up, cosine. Returns the network and CPU seconds."""
     make, rate, decay = ARMS[arm]
     torch.manual_seed(seed)
     draw = torch.Generator().manual_seed(seed)
@@ -100,7 +119,10 @@ def train(
             share = min(1.0, (step + 1) / 30) * (0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * step / steps)))
             for rates in optimiser.param_groups:
                 rates["lr"] = rates["full"] * share
-            inputs = cached[part] if arm == "steerable" else other_turns(views, part, draw)
+            if bend is not None:
+                inputs = domains.bent(part, *bend, draw)
+            else:
+                inputs = cached[part] if arm == "steerable" else other_turns(views, part, draw)
             logits, labels = network(inputs), domains.labels[part]
             loss = nn.functional.cross_entropy(
                 logits[:, :10], labels[:, 0], weights, ignore_index=-1, label_smoothing=0.05
@@ -191,7 +213,7 @@ def folds(args: argparse.Namespace) -> None:
             continue
         test = (domains.split // 2 == fold).nonzero()[:, 0]
         chosen = (domains.split // 2 != fold).nonzero()[:, 0]
-        network, cpu = train(args.arm, domains, cached, chosen, args.epochs, args.seed + fold)
+        network, cpu = train(args.arm, domains, cached, chosen, args.epochs, args.seed + fold, args.bend)
         found = judge(network, domains, cached, test, args.views)
         still[test], turned[:, test], done[test] = found["still"], found["turned"], True
         rows.append(
@@ -284,6 +306,7 @@ def main() -> None:
     sub.add_argument("--keep", default="", help="file of the answers so far: a second call goes on from there")
     sub.add_argument("--unlabelled", action="store_true", help="one channel of C-alpha atoms, as published")
     sub.add_argument("--name", default="")
+    sub.add_argument("--bend", type=float, nargs=2, help="shear and displacement in Å in training, for example 0.08 1")
     sub = verbs.add_parser("reductions")
     sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     sub.add_argument("--factors", type=int, nargs="+", default=[16, 4, 1])

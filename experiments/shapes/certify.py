@@ -18,6 +18,8 @@ from equivox.testing import rotate_field
 
 ANGLES_DEG = (5, 10, 20, 30, 45, 60, 90, 120, 150, 180)
 AXES = 3
+CONTROL_FAILS = 0.5
+"""A network that moves its logits by half of their spread over objects is not invariant; as for the head model."""
 TOLERANCE = 1e-3
 
 
@@ -79,7 +81,7 @@ def certificate(
             "input_floor_by_angle_deg": floor,
             "plain_network_by_angle_deg": curves["control"],
             "plain_network": "PlainShapeNet of the same options, random weights, running statistics of these objects",
-            "control_fails": curves["control"]["90"] > 3 * curves["network"]["90"],
+            "control_fails": curves["control"]["90"] > CONTROL_FAILS,
         },
     }
 

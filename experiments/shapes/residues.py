@@ -33,7 +33,7 @@ INPUT = InputConfig(
 BATCH, EPOCHS = 32, 6
 NETWORK = {
     "channels_in": 4, "classes": 20, "fields": ((2, 2, 1), (8, 3, 2), (16, 6, 4)), "kernel_sizes": (3, 5, 3),
-    "strides": (2, 1, 1), "features": 64, "lowpass": 1.0, "dropout": 0.1, "hidden": 96, "shells": 4,
+    "strides": (2, 1, 1), "features": 96, "lowpass": 1.0, "dropout": 0.1, "hidden": 96,
 }  # fmt: skip
 ARMS = {
     "steerable, local frame": (ShapeNet, 0.02, 0.0, False),

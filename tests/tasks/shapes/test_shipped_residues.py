@@ -36,5 +36,9 @@ def test_its_certificate_holds_and_its_classes_are_amino_acids(model: ShapeModel
     assert "".join(model.classes) == "ACDEFGHIKLMNPQRSTVWY"
     certificate = model.folder.certificate()
     assert certificate["cube_group"]["holds"]
-    assert certificate["generic_angles"]["control_fails"]
+    generic = certificate["generic_angles"]
+    assert generic["control_fails"]
+    for angle in ("45", "90", "180"):
+        moved = generic["relative_change_by_angle_deg"][angle]
+        assert moved < 0.5 * generic["plain_network_by_angle_deg"][angle]
     assert "CC BY 4.0" in (model.folder.path / "LICENSE").read_text()
