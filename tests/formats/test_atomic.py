@@ -67,5 +67,7 @@ def test_results_are_not_replaced_unasked(tmp_path: Path) -> None:
     write_text(tmp_path / "b", "")
     require_absent([tmp_path / "c"], overwrite=False)
     require_absent([tmp_path / "a"], overwrite=True)
-    with pytest.raises(OutputError, match=r"a and 1 more exists already; pass --overwrite"):
+    with pytest.raises(
+        OutputError, match=r"a \(and 1 more\) exists already; pass --overwrite to replace them or choose"
+    ):
         require_absent([tmp_path / "a", tmp_path / "b", tmp_path / "c"], overwrite=False)

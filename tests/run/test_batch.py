@@ -161,7 +161,7 @@ def test_exit_codes(task: ModuleType, tmp_path: Path, contents: dict[str, str], 
 def test_results_stay_unless_they_may_go(task: ModuleType, tmp_path: Path) -> None:
     folder, out = texts(tmp_path / "in", a="one", b="three"), tmp_path / "out"
     run(task, folder, out)
-    with pytest.raises(OutputError, match="and 2 more exists already; pass --overwrite"):
+    with pytest.raises(OutputError, match=r"\(and 2 more\) exists already; pass --overwrite to replace them, --resume"):
         run(task, folder, out)
     assert not any(one.resumed for one in run(task, folder, out, overwrite=True))
     assert all(one.resumed for one in run(task, folder, out, resume=True))

@@ -80,7 +80,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
         "Predicts, compares with the landmarks, and writes a page with pictures.\n\n"
         "For example:\n\nequivox demo --out build/demo --overwrite\n\nequivox demo --out build/demo --json",
     ),
-    ("model", "equivox.cli.model:app", KNOW, "List, inspect, verify and import model folders."),
+    ("model", "equivox.cli.model:app", KNOW, "List, inspect, verify, import and export model folders."),
     (
         "doctor",
         "equivox.cli.doctor:doctor",

@@ -91,14 +91,18 @@ def require_folder(folder: Path | str) -> Path:
     return path
 
 
-def require_absent(paths: Iterable[Path | str], *, overwrite: bool) -> None:
-    """Refuse to replace results: OutputError that names the first existing path, unless ``overwrite``."""
+def require_absent(paths: Iterable[Path | str], *, overwrite: bool, resumable: bool = False) -> None:
+    """Refuse to replace results: OutputError that names the first existing path, unless ``overwrite``.
+
+    ``resumable``: the command has ``--resume``, which the sentence then names.
+    """
     existing = [Path(path) for path in paths if Path(path).exists()]
     if existing and not overwrite:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        what = "them" if more else "it"
+        keep = ", --resume to keep what is done," if resumable else ""
         raise OutputError(
-            f"{existing[0]}{more} exists already; pass --overwrite to replace it, --resume to keep what is done, "
-            f"or choose another --out."
+            f"{existing[0]}{more} exists already; pass --overwrite to replace {what}{keep} or choose another --out."
         )
 
 

@@ -103,7 +103,10 @@ def _scan(
         fitting = weighted or fitting
     if len(fitting) > 1:
         names = ", ".join(path.name for path in fitting[:3])
-        raise InputError(f"{row.where}: {identity} fits {len(fitting)} scans ({names}); add a column path.")
+        raise InputError(
+            f"{row.where}: {identity} fits {len(fitting)} scans ({names}); add a column path, "
+            f"or name the folder of the scans with --images."
+        )
     return fitting[0] if fitting else None
 
 

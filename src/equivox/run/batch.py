@@ -130,7 +130,7 @@ def clear_the_way(out: Path, names: Sequence[str], run: RunChoice) -> None:
     if run.overwrite and not run.resume:
         shutil.rmtree(out / ITEMS, ignore_errors=True)
     else:
-        require_absent([out / name for name in (*names, RUN_JSON, ITEMS)], overwrite=run.resume)
+        require_absent([out / name for name in (*names, RUN_JSON, ITEMS)], overwrite=run.resume, resumable=True)
     clear_unfinished(out)
 
 

@@ -86,7 +86,7 @@ def prepare_training(
     if run.resume and (out / SETTINGS).exists():
         _require_same_plan(out / SETTINGS, written, may_change, absent or {})
     else:
-        require_absent([out / name for name in RESULTS], overwrite=run.overwrite)
+        require_absent([out / name for name in RESULTS], overwrite=run.overwrite, resumable=True)
         for name in (CHECKPOINTS, MODEL):
             shutil.rmtree(out / name, ignore_errors=True)
         (out / CURVES).unlink(missing_ok=True)

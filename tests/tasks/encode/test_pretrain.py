@@ -134,6 +134,21 @@ def test_persons_never_lie_in_both_parts(brains: Path, tmp_path: Path) -> None:
     drawn.unlink()
 
 
+def test_a_split_without_validation_keeps_some_of_the_training(brains: Path) -> None:
+    text = brains.read_text().replace(",val", ",test")
+    table = brains.with_name("no_val.csv")
+    table.write_text(text)
+    parts = find_parts([table], share_validation=0.3, seed=0)
+    people = [{one.id for one in part.subjects} for part in (parts.training, parts.validation)]
+    assert not people[0] & people[1]
+    assert people[0] | people[1] == {"p0", "p2", "p3"}, "the test takes no part"
+    assert any("no scans for validation" in note for note in parts.notes)
+    table.write_text(text.replace(",train", ",test"))
+    with pytest.raises(InputError, match="no scans for training"):
+        find_parts([table], share_validation=0.3, seed=0)
+    table.unlink()
+
+
 def test_targets_are_scaled_by_the_training_scans_alone(brains: Path) -> None:
     parts = find_parts([brains], share_validation=0.2, seed=0)
     scale, weights = fit_scale(parts.training, ("age", "sex", "diagnosis"))

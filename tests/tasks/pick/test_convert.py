@@ -15,6 +15,7 @@ from equivox.errors import ConfigError, InputError, OutputError
 from equivox.formats.coordinates import read_coordinates
 from equivox.formats.mrc import write_mrc
 from equivox.formats.particles import read_particles
+from equivox.formats.star import read_star
 from equivox.tasks.pick.convert import ConvertConfig, convert_picks
 from equivox.tasks.pick.convert_particles import convert_particles, holds_particles
 
@@ -147,7 +148,14 @@ def test_picks_upside_down_or_of_binned_pixels_are_said(tmp_path: Path) -> None:
     assert not any("--flip-y" in text or "binned" in text for text in done.warnings)
     flip = ConvertConfig(flip_y=True)
     done = convert_picks([tmp_path / "right.csv"], tmp_path / "b.csv", flip, micrographs=[tmp_path / "m.mrc"])
-    assert any("upside down" in text for text in done.warnings)
+    assert any("before --flip-y" in text and "leave it out" in text for text in done.warnings)
+    disc_micrograph(tmp_path / "other.mrc", centres[:1])
+    done = convert_picks(
+        [tmp_path / "right.csv"], tmp_path / "job", ConvertConfig(to="relion"),
+        micrographs=[tmp_path / "m.mrc", tmp_path / "other.mrc"],
+    )  # fmt: skip
+    listed = read_star(tmp_path / "job" / "autopick.star").block("coordinate_files").texts("rlnMicrographName")
+    assert listed == [str(tmp_path / "m.mrc"), str(tmp_path / "other.mrc")]
     small = ConvertConfig(scale=0.25)
     done = convert_picks([tmp_path / "right.csv"], tmp_path / "c.csv", small, micrographs=[tmp_path / "m.mrc"])
     assert any("binned about 4" in text for text in done.warnings)

@@ -121,7 +121,8 @@ def finetune_folds(
         raise ConfigError(f"--fold names the fold {fold.only!r}; {told} has {', '.join(wanted)}.")
     out = require_folder(run.out)
     if fold.only is None:
-        require_absent([out / name for name in (SUMMARY, PREDICTIONS, RUN_JSON)], overwrite=run.overwrite or run.resume)
+        names = (SUMMARY, PREDICTIONS, RUN_JSON)
+        require_absent([out / name for name in names], overwrite=run.overwrite or run.resume, resumable=True)
     record = RunRecord(command, {**config.as_dict(), "model": model, "fold": told, "out": str(out)}, seed=run.seed)
     counts: dict[str, dict[str, int]] = {}
     rows: list[Row] = []
@@ -173,7 +174,7 @@ def _one_fold(
     if run.resume and done.exists() and _as_before(own.out / SETTINGS, config, model, fold):
         with done.open(newline="", encoding="utf-8") as stream:
             return counts, list(csv.DictReader(stream))
-    require_absent([done], overwrite=run.overwrite or run.resume)
+    require_absent([done], overwrite=run.overwrite or run.resume, resumable=True)
     done.unlink(missing_ok=True)
     finetune_parts(parts, model, config, own, network=network, command=command, progress=progress, told=fold)
     folder = read_model_folder(own.out / MODEL)

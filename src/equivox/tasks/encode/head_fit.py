@@ -24,6 +24,9 @@ from equivox.tasks.encode.train_config import HeadConfig, cosine_rate
 STEPS_PER_SCAN = 15
 """Few scans are learnt sooner."""
 
+FEWEST_SCANS = 8
+"""Fewer tell nothing of what differs between persons."""
+
 
 def fit_head(
     head: BrainHead,
@@ -53,8 +56,8 @@ def fit_head(
     ConfigError
         If there are fewer than 8 scans, or scans of one view.
     """
-    if len(scans) < 8 or len(scans[0].turns) < 2:
-        raise ConfigError(f"a head needs 8 scans of 2 views or more, got {len(scans)}; give more scans.")
+    if len(scans) < FEWEST_SCANS or len(scans[0].turns) < 2:
+        raise ConfigError(f"a head needs {FEWEST_SCANS} scans of 2 views or more, got {len(scans)}; give more scans.")
     fit_invariants(head, scans)
     polar, axial, statistics, turns = stacked(scans)
     vectors = [

@@ -21,7 +21,7 @@ from equivox.run.device import choose_device
 from equivox.run.launched import launched
 from equivox.run.record import RUN_JSON, RunRecord
 from equivox.run.training_folder import LICENSE_TEXT, MODEL, prepare_training
-from equivox.tasks.encode.head_fit import fit_head, pose_errors_deg
+from equivox.tasks.encode.head_fit import FEWEST_SCANS, fit_head, pose_errors_deg
 from equivox.tasks.encode.photometric import DegradationRange
 from equivox.tasks.encode.pooled import pool_scans
 from equivox.tasks.encode.train import TrainRun
@@ -99,6 +99,8 @@ def pretrain_head(
         raise ConfigError("the preset head runs in one process; start it without torchrun or srun.")
     say = progress or (lambda line: None)
     parts = find_parts(inputs, images=run.images, layout=run.layout, share_validation=SHARE_VALIDATION, seed=run.seed)
+    if len(parts.training) < FEWEST_SCANS:
+        raise ConfigError(f"the preset head needs {FEWEST_SCANS} scans for training, got {len(parts.training)}.")
     encoder = BrainEncoder(**network, generator=torch.Generator().manual_seed(run.seed)).eval()
     plan = {
         "seed": run.seed, "precision": run.precision, "settings": {**asdict(config), "network": dict(network)},

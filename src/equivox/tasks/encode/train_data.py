@@ -48,7 +48,7 @@ def find_parts(
 ) -> Parts:
     """Scans of a data set, by its column ``split`` (train, unlabelled; val) where there is one, else drawn by person.
 
-    Rows of any other split (test) take no part.
+    Rows of any other split (test) take no part. Where the column has none for validation, they are drawn from training.
 
     Raises
     ------
@@ -63,6 +63,13 @@ def find_parts(
         rest = len(subjects) - len(training) - len(validation)
         if rest:
             notes.append(f"{rest} scans of other splits take no part.")
+        if training and not validation:
+            whole = len(training)
+            training, validation = draw_validation(training, share_validation, seed)
+            notes.append(
+                f"The column split names no scans for validation; {len(validation)} of {whole} for training, drawn by "
+                f"person, are kept for it."
+            )
     else:
         training, validation = draw_validation(subjects, share_validation, seed)
         notes.append(f"{len(validation)} of {len(subjects)} scans, drawn by person, are kept for validation.")

@@ -183,8 +183,9 @@ def convert_picks(
     require_absent(planned_files(out, picks, to), overwrite=overwrite)
     sizes = _pixel_sizes(fields, config)
     written = write_coordinates(
-        out, picks, to, box_px=config.box_px, version=config.version, shapes=shapes, pixel_sizes=sizes
-    )
+        out, picks, to, box_px=config.box_px, version=config.version, shapes=shapes, pixel_sizes=sizes,
+        micrographs=list(fields),
+    )  # fmt: skip
     return Converted(
         read, to, tuple(written), len(picks), len(picks.by_micrograph()), tuple(dict.fromkeys(warnings)),
         tuple(failures),
@@ -294,7 +295,7 @@ def _checked(
     if not config.keep_outside:
         picks = picks.select(np.flatnonzero(inside(picks, shapes)))
     if entries and said[1] is None:
-        said.append(flip_sentence(picks, entries))
+        said.append(flip_sentence(picks, entries, flipped=config.flip_y))
     names = set(picks.micrograph)
     if len(names) == 1 and len(entries) > 1:
         said.append(f"All {len(picks)} picks are on one of {len(entries)} micrographs, {next(iter(names))}.")

@@ -106,13 +106,16 @@ def binned_sentence(coordinates: Coordinates, shapes: Mapping[str, tuple[int, in
     )
 
 
-def flip_sentence(coordinates: Coordinates, micrographs: Mapping[str, MicrographInput]) -> str | None:
-    """A doubt if the micrographs' contrast fits the picks much better with y counted from the last row.
+def flip_sentence(
+    coordinates: Coordinates, micrographs: Mapping[str, MicrographInput], *, flipped: bool = False
+) -> str | None:
+    """A doubt if the micrographs' contrast fits the picks much better with y counted from the other end.
 
-    Looks at up to eight micrographs with at least 20 picks in all; says nothing where particles do not stand out.
+    ``flipped``: they were turned over on request, so that it is the request that may be wrong. Looks at up to eight
+    micrographs with at least 20 picks in all; says nothing where particles do not stand out.
     """
     here: list[torch.Tensor] = []
-    flipped: list[torch.Tensor] = []
+    upside_down: list[torch.Tensor] = []
     groups = sorted(coordinates.by_micrograph().items(), key=lambda item: -len(item[1]))
     looked_at = [(name, indices) for name, indices in groups[:LOOK_AT] if name in micrographs]
     if sum(len(indices) for _, indices in looked_at) < FEW:
@@ -132,11 +135,16 @@ def flip_sentence(coordinates: Coordinates, micrographs: Mapping[str, Micrograph
         columns = x.round().long().clamp(0, small.shape[1] - 1)
         rows = y.round().long().clamp(0, small.shape[0] - 1)
         here.append(level[rows, columns])
-        flipped.append(level[small.shape[0] - 1 - rows, columns])
-    as_is, turned = torch.cat(here), torch.cat(flipped)
+        upside_down.append(level[small.shape[0] - 1 - rows, columns])
+    as_is, turned = torch.cat(here), torch.cat(upside_down)
     error = float(turned.std()) / len(turned) ** 0.5
     first, second = float(as_is.mean()), float(turned.mean())
     if abs(second) > SURE_SIGMA * error and abs(second) > 3.0 * abs(first):
+        if flipped:
+            return (
+                f"The picks fitted the micrographs better before --flip-y (contrast {second:+.2f} instead of "
+                f"{first:+.2f}): leave it out, unless the micrographs given are the ones that are upside down."
+            )
         return (
             f"The picks fit the micrographs better upside down (contrast {second:+.2f} instead of {first:+.2f}): y "
             f"may be counted from the last row; if so, give --flip-y."

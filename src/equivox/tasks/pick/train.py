@@ -78,7 +78,7 @@ def train_picker(
     device = choose_device(run.device)
     network_fields(settings.network)  # an unknown network is said before an hour of reading
     if not run.resume:
-        require_absent([run.out / name for name in RESULTS], overwrite=run.overwrite)
+        require_absent([run.out / name for name in RESULTS], overwrite=run.overwrite, resumable=True)
     sets = [open_labelled(one, radius_px=settings.radius_px, seed=run.seed, progress=reading) for one in sources]
     parts = _joined(sources, sets, settings)
     require_labels(parts.training)

@@ -116,7 +116,7 @@ def voxelize_shapes(
     run = RunChoice(
         device=device, workers=workers, threads=threads, scheduler=scheduler, resume=resume, overwrite=overwrite
     )
-    require_absent(existing, overwrite=overwrite or resume)
+    require_absent(existing, overwrite=overwrite or resume, resumable=True)
     record = RunRecord(command, {**config.as_dict(), **run.as_dict()}, device=chosen.as_dict())
 
     def finish(outcomes: tuple[VoxelizeOutcome, ...]) -> VoxelizeRun:

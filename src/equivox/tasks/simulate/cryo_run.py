@@ -181,7 +181,7 @@ def run_frames(
     _, _, warnings = open_scene(plan)
     require_folder(plan.out)
     paths = [*planned, plan.out / RUN_JSON, *(path for job in jobs for path in job.traces)]
-    require_absent(paths, overwrite=plan.overwrite or plan.resume)
+    require_absent(paths, overwrite=plan.overwrite or plan.resume, resumable=True)
     options = {"source": plan.choice.source, "workers": plan.workers, "threads": plan.threads,
                "scheduler": plan.scheduler, "resume": plan.resume, "overwrite": plan.overwrite,
                "views": None if plan.views is None else str(plan.views)}  # fmt: skip

@@ -121,6 +121,7 @@ def simulate_heads_to_files(
     require_absent(
         [*tables, *(path for job in jobs for path in job.traces)],
         overwrite=overwrite or resume,
+        resumable=True,
     )
     _forget_others(out, jobs, allowed=overwrite or resume)
     options = {"count": count, "validation": validation, "templates": str(templates or "shipped"), "workers": workers,
