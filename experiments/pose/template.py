@@ -2,6 +2,7 @@
 
     python experiments/pose/template.py make --out W                      # template_{-1,0,...,4}.safetensors
     python experiments/pose/template.py make --out W --simulated 80       # template_simulated.safetensors
+    python experiments/pose/template.py make --out W --stacks 40 --case "no motion"
     python experiments/pose/template.py evaluate --name template_pipeline --template 'W/template_{fold}.safetensors'
     python experiments/pose/template.py evaluate --name template_oracle --oracle --template ...
     python experiments/pose/template.py evaluate --name template_simulated --oracle --unaided \\
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,15 +35,22 @@ from rotate_data import Stack, load_stacks
 from rotate_train import DATA, RESULTS, load_network, summary
 from safetensors.torch import load_file, save_file
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "simulation"))
+from ablations import CASES
+
+from equivox.formats.fetal_templates import read_templates
 from equivox.geometry.rotations import geodesic_angle
 from equivox.geometry.space import Volume
 from equivox.nets.head_template import HeadTemplate
+from equivox.run.seeds import seed_for
 from equivox.simulate.config import HeadSimulation
 from equivox.simulate.head import simulate_heads
+from equivox.simulate.stack import simulate_stacks
+from equivox.simulate.templates import prepare_templates
 from equivox.tasks.pose.anatomy import load_head_anatomy
 from equivox.tasks.pose.estimator import HeadEstimator, HeadSettings
 from equivox.tasks.pose.register import RegisterConfig, register_head
-from equivox.tasks.pose.rotate import find_rotation
+from equivox.tasks.pose.rotate import find_rotation, head_cube
 from equivox.tasks.pose.template import make_template, posed_brain
 
 VOLUME_CORRECTION = 0.9404
@@ -72,6 +81,20 @@ def of_simulation(count: int, seed: int) -> HeadTemplate:
     return make_template(cubes, torch.stack(rotations), [290.0] * len(cubes), names)
 
 
+def of_simulated_stacks(count: int, seed: int, case: str) -> HeadTemplate:
+    """Template of whole simulated stacks with motion, slices and all, or with one part of the simulator left out."""
+    files = read_templates(None)
+    heads = prepare_templates(files.atlases, files.epi)
+    stacks = [
+        simulate_stacks([seed_for(seed, "template", number)], templates=heads, config=CASES[case])[0]
+        for number in range(count)
+    ]
+    return make_template(
+        [head_cube(s.image, s.center_mm) for s in stacks], torch.stack([s.world_from_head for s in stacks]),
+        [s.drawn.subject.brain_volume_ml for s in stacks], [str(number) for number in range(count)],
+    )  # fmt: skip
+
+
 def load_template(path: Path) -> HeadTemplate:
     """Template from a file of :func:`make`."""
     template = HeadTemplate()
@@ -82,6 +105,10 @@ def load_template(path: Path) -> HeadTemplate:
 def make(args: argparse.Namespace) -> None:
     """Write the templates."""
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.stacks:
+        template = of_simulated_stacks(args.stacks, args.seed, args.case)
+        save_file(template.state_dict(), args.out / f"template_{args.case.replace(' ', '_')}.safetensors")
+        return
     if args.simulated:
         save_file(of_simulation(args.simulated, args.seed).state_dict(), args.out / "template_simulated.safetensors")
         return
@@ -273,6 +300,8 @@ def main() -> None:
     sub = verbs.add_parser("make")
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("--simulated", type=int, default=0, help="so many simulated heads instead of the stacks")
+    sub.add_argument("--stacks", type=int, default=0, help="so many whole simulated stacks instead")
+    sub.add_argument("--case", choices=CASES, default="whole", help="of experiments/simulation/ablations.py")
     sub.add_argument("--seed", type=int, default=5)
     sub = verbs.add_parser("evaluate")
     sub.add_argument("--name", required=True)
