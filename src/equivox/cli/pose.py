@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from equivox.cli.options import Output, Run
+from equivox.cli.pose_template import register as register_template
 from equivox.cli.pose_transform import register as register_transforms
 from equivox.cli.speaking import close_evaluation, model_line, print_document, say
 
@@ -26,6 +27,7 @@ app = App(
 )
 app.command("equivox.cli.pose_train:app", name="train", help="Train a segmentation or a rotation network.")
 register_transforms(app)
+register_template(app)
 
 
 @app.command
