@@ -174,7 +174,9 @@ def _pretrain_head(inputs: list[str], out: Path, given: dict[str, Any], speak: T
         print_document(document)
     if not speak.quiet:
         lines = [f"note: {text}" for text in fitted.warnings]
-        lines += [f"pose {when}: {dict(values)}" for when, values in fitted.pose_deg.items()]
+        for when, values in fitted.pose_deg.items():
+            found = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in values.items())
+            lines.append(f"error of relative poses {when}: {found} degrees")
         say([*lines, f"model: {fitted.model.path}"])
     return 0
 
