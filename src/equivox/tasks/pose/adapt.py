@@ -257,10 +257,11 @@ def _card(name: str, other: ModelFolder, known: Sequence[KnownPose], subjects: i
     """README.md of the new model."""
     if errors:
         found = torch.tensor(errors)
+        near = int((found < 20).sum())
         measured = (
             "Every scan by a template of other subjects, at the pose's own centre and size: median "
-            f"{float(found.median()):.1f} degrees from the pose given, {int((found < 20).sum())} of {len(errors)} below "
-            "20. That says how alike the heads are, not how right the poses given are."
+            f"{float(found.median()):.1f} degrees from the pose given, {near} of {len(errors)} below 20. "
+            "That says how alike the heads are, not how right the poses given are."
         )
     else:
         measured = "Nothing: one subject cannot be held out."
