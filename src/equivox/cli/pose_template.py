@@ -29,15 +29,16 @@ def template(
     """Make a model for your own scanner from a few scans whose poses are known.
 
     The head template of a model is replaced by the mean of your scans; finder, network and settings stay. One subject
-    is enough to begin with; in our data four were as good as nine. About a second a scan, and no training.
+    is enough to begin with; in our data four were as good as nine. No training, about a second a scan.
+
+    Predict first, look at the page, delete the rows of poses.csv that are wrong; then predict again with the new model
+    (--model ./my-scanner).
 
     For example:
 
-    equivox pose predict scans --out poses           (look at the page; delete rows of poses.csv that are wrong)
-
     equivox pose template poses/poses.csv --out my-scanner
 
-    equivox pose predict scans --model ./my-scanner --out poses2
+    equivox pose template landmarks.csv --scans scans --out my-scanner --join fetal-head-epi
 
     Parameters
     ----------
