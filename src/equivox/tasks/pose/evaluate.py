@@ -232,8 +232,8 @@ def _number(row: TruthRow, column: str) -> float:
 
 
 PLAIN_CNN = (
-    "Baseline 'plain CNN' is not computed here, since it would have to be trained on these stacks: on the 25 primary EPI "
-    "stacks its median is 92 degrees (docs/experiments/pose.md)."
+    "Baseline 'plain CNN' is not computed here, since it would have to be trained on these stacks: on the 25 primary "
+    "EPI stacks its median is 92 degrees (docs/experiments/pose.md)."
 )
 """Recorded by ``experiments/pose/plain_control.py``."""
 
