@@ -5,7 +5,7 @@
 
 AdrenalMNIST3D (MedMNIST v2, CC BY 4.0), official splits, 1,188 for training and 298 in the test; the last weights are
 judged. Masks at 28 voxels are taken as they are, those at 64 smoothed and sampled on 29. No rotation in training, for
-neither network. Writes ``results/adrenal_<side>.json`` after every run.
+neither network. Writes ``results/adrenal_<side>.json`` after every run; runs of other seeds stay in it.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def main() -> None:
         spins = torch.stack([rotation_about("z", float(angle)) for angle in angles])
         tests["about z"].append(fields(test, spins))
         tests["any orientation"].append(fields(test, turns(len(test.labels), draw)))
-    rows = []
+    path = RESULTS / f"adrenal_{args.side}.json"
+    done = json.loads(path.read_text())["runs"] if path.exists() else []
+    rows = [row for row in done if row["seed"] not in args.seeds]
     for seed in args.seeds:
         for arm in ARMS:
             network, cpu = train(arm, inputs, splits["train"].labels, args.epochs, seed)
@@ -121,7 +123,6 @@ def main() -> None:
             print(time.strftime("%H:%M:%S"), rows[-1], flush=True)
             settings = {**vars(args), "network": NETWORK, "grid": GRID, "batch": BATCH, "threads": 1}
             RESULTS.mkdir(exist_ok=True)
-            path = RESULTS / f"adrenal_{args.side}.json"
             path.write_text(json.dumps({"settings": settings, "runs": rows}, indent=1))
 
 
