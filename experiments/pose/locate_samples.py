@@ -79,8 +79,14 @@ class Sampler:
         paste_share: float = 0.4,
         scale_sd: float = 0.15,
         reach: float = 0.3,
+        coarse_share: float = 0.0,
+        simulated: list[Source] | None = None,
+        simulated_share: float = 0.0,
     ) -> None:
         self.sources = sources
+        self.simulated = simulated or []
+        self.simulated_share = simulated_share if self.simulated else 0.0
+        self.coarse_share = coarse_share
         self.side = side
         self.head_share = head_share
         self.reach = reach
@@ -93,7 +99,9 @@ class Sampler:
         self.weights = torch.tensor([counts[s.stack.fetus] ** -0.5 for s in sources])
 
     def draw(self) -> Source:
-        """One stack; stacks of a fetus with many runs come less often."""
+        """One stack, simulated or real; stacks of a fetus with many runs come less often."""
+        if self.simulated and uniform(0, 1, self.generator) < self.simulated_share:
+            return self.simulated[int(torch.randint(len(self.simulated), (), generator=self.generator))]
         return self.sources[int(torch.multinomial(self.weights, 1, generator=self.generator))]
 
     def batch(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -115,6 +123,11 @@ class Sampler:
         elif choice < self.paste_share + 0.12:
             image, mask = self._remove(image, valid, mask, crop[HEAD])
         image, valid = self._contrast(image, valid)
+        if self.coarse_share and uniform(0, 1, self.generator) < 0.3:
+            image, valid = (
+                image * valid,
+                torch.ones_like(valid),
+            )  # a scan that was resampled: zeros beyond what was seen
         return image * valid, valid, mask * valid, (weight * valid > 0.5).float()
 
     def _center(self, source: Source, linear: Tensor) -> Tensor:
@@ -166,6 +179,12 @@ class Sampler:
         image = image * (1 - share - rest).clamp_min(0) + filling[IMAGE] * share + level * rest
         return image, torch.zeros_like(mask)
 
+    def _coarse(self, image: Tensor) -> Tensor:
+        """As a navigator of 5 to 8 mm shows it: averaged into larger voxels and interpolated back."""
+        side = max(round(self.side * 4.0 / uniform(5.0, 8.0, self.generator)), 8)
+        less = functional.interpolate(image[None, None], size=(side,) * 3, mode="area")
+        return functional.interpolate(less, size=(self.side,) * 3, mode="trilinear", align_corners=False)[0, 0]
+
     def _contrast(self, image: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Gain, shading, gamma, blur, noise, slices of unequal gain, and sometimes a cut field of view."""
         g = self.generator
@@ -181,6 +200,8 @@ class Sampler:
             width = uniform(0.2, 0.8, g)
             mix = functional.avg_pool3d(image[None, None], 3, stride=1, padding=1)[0, 0]
             image = image + (mix - image) * width
+        if self.coarse_share and uniform(0, 1, g) < self.coarse_share:
+            image = self._coarse(image)
         gains = [torch.exp(uniform(0, 0.1, g) * torch.randn(side, generator=g)) for _ in range(1)]
         shape = [1, 1, 1]
         along = int(torch.randint(3, (), generator=g))

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as functional
 from locate_data import Stack, load_stacks
 from locate_samples import Sampler, Source
+from locate_simulated import load_simulated
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -82,6 +83,9 @@ def train(stacks: list[Stack], arguments: argparse.Namespace, out: Path) -> Find
         head_share=arguments.head_share,
         paste_share=arguments.paste_share,
         reach=arguments.reach,
+        coarse_share=arguments.coarse_share,
+        simulated=[Source.of(s) for s in load_simulated(arguments.simulated)] if arguments.simulated else [],
+        simulated_share=arguments.simulated_share,
     )
     network = FinderNet(**ARCHITECTURE)
     if arguments.start:
@@ -124,6 +128,9 @@ def main() -> None:
     parser.add_argument("--head-share", type=float, default=0.55)
     parser.add_argument("--paste-share", type=float, default=0.4)
     parser.add_argument("--reach", type=float, default=0.3, help="how far from a crop's centre its head lies, in sides")
+    parser.add_argument("--simulated", type=Path, help="folder of locate_simulated.py")
+    parser.add_argument("--simulated-share", type=float, default=0.35, help="of the crops and of the pasted heads")
+    parser.add_argument("--coarse-share", type=float, default=0.0, help="crops as of 5 to 8 mm voxels")
     parser.add_argument("--start", type=Path, help="weights of the same fold to go on from")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from equivox.geometry.space import Volume, isotropic_grid
+from equivox.tasks.pose.padding import measured_voxels
 
 VOXEL_SIZE_MM = 4.0
 CENTER_RADIUS_MM = 28.0
@@ -20,9 +21,10 @@ def working_grid(volume: Volume, voxel_size_mm: float = VOXEL_SIZE_MM) -> Volume
     """Bring a stack of any orientation and voxel size to the working grid.
 
     Returns a volume of two channels (intensity, validity): validity is 1 inside the stack's field of view and 0
-    outside, where the intensity is 0. Stacks finer than the grid are averaged first, so that nothing aliases.
+    outside it and in its padding (:func:`equivox.tasks.pose.padding.measured_voxels`), where the intensity is 0.
+    Stacks finer than the grid are averaged first, so that nothing aliases.
     """
-    image = volume.data[:1].float()
+    image, measured = volume.data[:1].float(), measured_voxels(volume)
     step = torch.tensor(volume.voxel_size_mm)
     width = ((voxel_size_mm / step) ** 2 - 1).clamp_min(0).sqrt() * 0.3
     for axis in range(3):
@@ -33,6 +35,8 @@ def working_grid(volume: Volume, voxel_size_mm: float = VOXEL_SIZE_MM) -> Volume
     valid = ((index >= -0.5) & (index <= size - 0.5)).all(-1).float()
     grid = (2 * index / (size - 1).clamp_min(1) - 1).flip(-1)
     sampled = functional.grid_sample(image[None], grid[None], padding_mode="border", align_corners=True)[0, 0]
+    if measured is not None:
+        valid = valid * functional.grid_sample(measured[None], grid[None], mode="nearest", align_corners=True)[0, 0]
     return Volume(torch.stack([sampled * valid, valid]), affine, volume.name)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as functional
@@ -20,6 +20,7 @@ from equivox.geometry.space import Volume
 from equivox.nets.head_pose import soft_ball
 from equivox.nets.readout import read_out
 from equivox.simulate.anatomy import REFERENCE_VOLUME_ML
+from equivox.tasks.pose.padding import measured_voxels
 
 WORKING_VOXEL_MM = 3.0
 WORKING_SIDE = 64
@@ -60,17 +61,24 @@ class Answer:
 def head_cube(
     volume: Volume, center_mm: Float[Tensor, "3"]
 ) -> tuple[Float[Tensor, "1 x y z"], Float[Tensor, "1 x y z"]]:
-    """Cube of 64^3 voxels of 3 mm along the world axes (RAS) about a point, and its validity (field of view).
+    """Cube of 64^3 voxels of 3 mm along the world axes (RAS) about a point, and its validity.
 
-    Any storage order, handedness and voxel size; fine voxels are averaged, not skipped.
+    Valid is what lies inside the field of view and not in the padding of a resampled or masked scan. Any storage order,
+    handedness and voxel size; fine voxels are averaged, not skipped.
     """
     affine = torch.diag(torch.tensor([WORKING_VOXEL_MM] * 3 + [1.0], dtype=torch.float64))
     affine[:3, 3] = center_mm.double() - WORKING_VOXEL_MM * (WORKING_SIDE - 1) / 2
     shape = (WORKING_SIDE,) * 3
-    smooth = _smoothed(_near(volume, affine))
+    near = _near(volume, affine)
+    measured = measured_voxels(near)
+    smooth = _smoothed(near)
+    valid = volume.valid_on(affine, shape)[None].to(smooth.data)
+    if measured is not None:
+        known = Volume(measured, near.affine, near.name)
+        valid = valid * known.resample(affine, shape, interpolation="nearest", padding="border").data
+        smooth = replace(smooth, data=smooth.data * measured / _smoothed(known).data.clamp_min(0.05))
     cube = smooth.resample(affine, shape, padding="border").data[:1]
-    valid = volume.valid_on(affine, shape)[None].to(cube)
-    return cube, valid
+    return cube * valid if measured is not None else cube, valid
 
 
 def size_factor(brain_volume_ml: float) -> float:
