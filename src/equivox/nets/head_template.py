@@ -6,12 +6,28 @@ rotations it is equivariant by construction: turn the scan, and the best rotatio
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as functional
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from equivox.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class TemplatePoints:
+    """Points of a template's ball, made once and laid over a scan as often as is wanted."""
+
+    places_mm: Float[Tensor, "3 points"]
+    """In the head's frame."""
+    contrast: Float[Tensor, "points"]
+    """Of the template there."""
+
+    def thinned(self, every: int) -> TemplatePoints:
+        """One point in so many."""
+        return TemplatePoints(self.places_mm[:, ::every].contiguous(), self.contrast[::every].contiguous())
 
 
 class HeadTemplate(nn.Module):
@@ -47,8 +63,8 @@ class HeadTemplate(nn.Module):
         self.register_buffer("contrast", torch.zeros(side, side, side))
         self.register_buffer("brain", torch.zeros(side, side, side))
 
-    def points_mm(self, step: int = 1, every: int = 1) -> tuple[Float[Tensor, "3 points"], Float[Tensor, "points"]]:
-        """Points of the ball in the head's frame and the template there; means over ``step``^3 voxels, thinned."""
+    def points(self, step: int = 1) -> TemplatePoints:
+        """All points of the ball; means over ``step``^3 voxels: 2 is eight times fewer and lacks the finest detail."""
         contrast = self.contrast
         if step > 1:
             contrast = functional.avg_pool3d(contrast[None], step)[0]
@@ -58,7 +74,7 @@ class HeadTemplate(nn.Module):
         )
         grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))
         inside = grid.square().sum(0) < self.radius_mm**2
-        return grid[:, inside][:, ::every], contrast[inside][::every]
+        return TemplatePoints(grid[:, inside], contrast[inside])
 
     def forward(
         self,
@@ -68,8 +84,7 @@ class HeadTemplate(nn.Module):
         shifts_mm: Float[Tensor, "pose 3"],
         log_sizes: Float[Tensor, "pose"],
         *,
-        step: int = 1,
-        every: int = 1,
+        points: TemplatePoints | None = None,
     ) -> Float[Tensor, "pose"]:
         """Correlation of the template with a place in a scan, one number in [-1, 1] per pose.
 
@@ -82,23 +97,22 @@ class HeadTemplate(nn.Module):
         rotations, shifts_mm, log_sizes
             World from head: point ``p`` of the head lies at ``rotation @ p * exp(log_size) + shift`` from the cube's
             centre.
-        step
-            Template voxels averaged along each axis: 2 is eight times cheaper and does not see the finest detail.
-        every
-            Look at one point in so many.
+        points
+            What is laid over the scan, from :meth:`points`; by default every voxel of the ball. A search that asks
+            often makes them once.
 
         Notes
         -----
         Points outside the field of view do not count. Differentiable in rotations, shifts and sizes.
         """
-        points, values = self.points_mm(step, every)
-        where = (rotations @ points) * log_sizes.exp()[:, None, None] + shifts_mm[:, :, None]
-        where = (where / half_edge_mm).transpose(1, 2).flip(-1)[:, :, None, None]
+        points = points or self.points()
+        zyx = (rotations.flip(1) @ points.places_mm) * log_sizes.exp()[:, None, None] + shifts_mm.flip(1)[:, :, None]
+        where = (zyx / half_edge_mm).transpose(1, 2)[:, :, None, None]
         seen = functional.grid_sample(field[None].expand(len(rotations), -1, -1, -1, -1), where, align_corners=True)
         contrast, weight = seen[:, 0, :, 0, 0], seen[:, 1, :, 0, 0]
         total = weight.sum(1, keepdim=True).clamp_min(1e-3)
         there = contrast - (weight * contrast).sum(1, keepdim=True) / total
-        here = values - (weight * values).sum(1, keepdim=True) / total
+        here = points.contrast - (weight * points.contrast).sum(1, keepdim=True) / total
         product = (weight * there * here).sum(1)
         norms = (weight * there.square()).sum(1) * (weight * here.square()).sum(1)
         return product / norms.clamp_min(1e-8).sqrt()

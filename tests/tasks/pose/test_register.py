@@ -11,7 +11,7 @@ from torch import Tensor
 from equivox.errors import ConfigError, ModelFolderError
 from equivox.geometry.rotations import Pose, geodesic_angle, random_rotations
 from equivox.geometry.space import Volume, grid_points_mm
-from equivox.nets.head_template import HeadTemplate
+from equivox.nets.head_template import HeadTemplate, TemplatePoints
 from equivox.tasks.pose.estimator import read_settings
 from equivox.tasks.pose.register import RegisterConfig, Registration, contrast_field, register_head
 from equivox.tasks.pose.template import make_template, posed_brain
@@ -121,9 +121,38 @@ def test_the_correlation_is_one_where_the_template_was_taken(template: HeadTempl
     whole = template(field, half, *still)
     assert whole[0] > 0.95
     assert whole[1] < 0.7
-    for kwargs in ({"step": 2}, {"step": 2, "every": 3}):
-        torch.testing.assert_close(template(field, half, *still, **kwargs), whole, atol=0.06, rtol=0)
+    torch.testing.assert_close(template(field, half, *still, points=template.points()), whole, atol=0, rtol=0)
+    for points in (template.points(step=2), template.points(step=2).thinned(3)):
+        torch.testing.assert_close(template(field, half, *still, points=points), whole, atol=0.06, rtol=0)
     assert template(0 * field, half, *still).tolist() == [0.0, 0.0]  # nothing known: no opinion
+
+
+def test_a_search_makes_the_templates_points_once(template: HeadTemplate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pooling it and laying its grid anew for every one of the search's looks took a tenth of the whole search."""
+    steps: list[int] = []
+    make = HeadTemplate.points
+
+    def counted(self: HeadTemplate, step: int = 1) -> TemplatePoints:
+        steps.append(step)
+        return make(self, step)
+
+    monkeypatch.setattr(HeadTemplate, "points", counted)
+    lone = RegisterConfig(grid="C1", sizes=(0.0,), shifted=2, refined=2, second_look=(-1.0, -1.0))
+    register_head(template, *drawn_head(torch.eye(3, dtype=torch.float64)), 290.0, NO_GUESS, lone)
+    assert sorted(steps) == [1, 2]
+
+
+def test_points_of_the_ball_lie_where_the_templates_voxels_are() -> None:
+    template = HeadTemplate(side=8, voxel_size_mm=3.0, radius_mm=12.0)
+    template.contrast = torch.rand(8, 8, 8, generator=torch.Generator().manual_seed(2))
+    for step, seen in ((1, template.contrast), (2, template.contrast.unfold(0, 2, 2).unfold(1, 2, 2).unfold(2, 2, 2))):
+        points = template.points(step)
+        index = (points.places_mm / (3.0 * step) + (8 / step - 1) / 2).round().long()
+        wanted = seen[tuple(index)] if step == 1 else seen[tuple(index)].mean((-3, -2, -1))
+        torch.testing.assert_close(points.contrast, wanted)
+        assert float(points.places_mm.norm(dim=0).max()) < 12.0
+        assert len(points.contrast) == len(index.unique(dim=1)[0])
+        assert len(points.thinned(3).contrast) == math.ceil(len(points.contrast) / 3)
 
 
 def test_impossible_templates_and_unknown_settings_are_refused(tmp_path_factory: pytest.TempPathFactory) -> None:

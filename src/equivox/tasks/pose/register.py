@@ -18,7 +18,7 @@ from torch import Tensor
 
 from equivox.geometry.rotations import geodesic_angle
 from equivox.geometry.so3_grids import rotation_grid
-from equivox.nets.head_template import HeadTemplate
+from equivox.nets.head_template import HeadTemplate, TemplatePoints
 from equivox.tasks.pose.rotate import (
     WORKING_SIDE,
     CropConfig,
@@ -163,13 +163,13 @@ def _register_once(
     device = template.contrast.device
     field, half_edge_mm = contrast_field(cube, valid, brain_volume_ml, config, offset_mm=offset_mm)
     field = field.to(device)
-    search = _Search(template, field, half_edge_mm, config)
+    search = _Search(template, field, half_edge_mm, config, template.points(), template.points(step=2))
     poses = search.starts(torch.cat([guesses.float().to(device), _grid(config.grid).to(device)]))
-    poses, found = search.refine(poses, steps=12, step=2, every=2)
-    poses, found = search.refine(poses.pick(_best_two_ways(poses.rotations, found)), steps=24, step=2)
+    poses, found = search.refine(poses, search.coarse.thinned(2), steps=12)
+    poses, found = search.refine(poses.pick(_best_two_ways(poses.rotations, found)), search.coarse, steps=24)
     elsewhere = found[_is_elsewhere(poses.rotations, found)]
     lead = float(found.max() - elsewhere.max()) if len(elsewhere) else float(found.max())
-    final, correlation = search.refine(poses.pick(found.argmax()[None]), steps=16, step=1)
+    final, correlation = search.refine(poses.pick(found.argmax()[None]), search.fine, steps=16)
     expected, log_size = size_factor(brain_volume_ml), float(final.log_sizes[0])
     shift_mm = offset_mm.double() + final.shifts_mm[0].double().cpu() * expected
     return Registration(
@@ -215,11 +215,13 @@ class _Search:
     field: Float[Tensor, "2 x y z"]
     half_edge_mm: float
     config: RegisterConfig
+    fine: TemplatePoints
+    coarse: TemplatePoints
 
-    def correlation(self, poses: _Poses, *, step: int, every: int = 1) -> Float[Tensor, "pose"]:
-        """Of each pose."""
+    def correlation(self, poses: _Poses, points: TemplatePoints) -> Float[Tensor, "pose"]:
+        """Of each pose, looked at in these points of the template."""
         where = (poses.rotations, poses.shifts_mm, poses.log_sizes)
-        return self.template(self.field, self.half_edge_mm, *where, step=step, every=every)
+        return self.template(self.field, self.half_edge_mm, *where, points=points)
 
     def starts(self, rotations: Tensor) -> _Poses:
         """The poses to refine: every rotation at its best size, the best of them at their best shift."""
@@ -245,11 +247,12 @@ class _Search:
     def _best_per_rotation(self, poses: _Poses, count: int) -> tuple[_Poses, Tensor]:
         """Of poses that repeat the same ``count`` rotations, the best of each."""
         parts = torch.arange(len(poses.rotations), device=poses.rotations.device).split(48)
-        found = torch.cat([self.correlation(poses.pick(part), step=2, every=3) for part in parts]).reshape(-1, count)
+        points = self.coarse.thinned(3)
+        found = torch.cat([self.correlation(poses.pick(part), points) for part in parts]).reshape(-1, count)
         best, which = found.max(0)
         return poses.pick(which * count + torch.arange(count, device=which.device)), best
 
-    def refine(self, start: _Poses, *, steps: int, step: int, every: int = 1) -> tuple[_Poses, Float[Tensor, "pose"]]:
+    def refine(self, start: _Poses, points: TemplatePoints, *, steps: int) -> tuple[_Poses, Float[Tensor, "pose"]]:
         """Adam on rotation vector, shift and log size of every pose by itself; the rate falls to a tenth."""
         turn = torch.zeros_like(start.shifts_mm).requires_grad_()
         shift = start.shifts_mm.clone().requires_grad_()
@@ -264,13 +267,13 @@ class _Search:
                     group["lr"] = rate * fall
                 poses = _Poses(start.rotations @ roma.rotvec_to_rotmat(turn), shift, size)
                 cost = (shift / self.config.shift_scale_mm).square().sum(1) + (size / self.config.size_scale).square()
-                loss = (0.01 * cost - self.correlation(poses, step=step, every=every)).sum()
+                loss = (0.01 * cost - self.correlation(poses, points)).sum()
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
         with torch.no_grad():
             ended = _Poses(start.rotations @ roma.rotvec_to_rotmat(turn), shift.detach(), size.detach())
-            return ended, self.correlation(ended, step=step, every=every)
+            return ended, self.correlation(ended, points)
 
 
 @functools.cache
