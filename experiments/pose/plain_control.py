@@ -1,23 +1,33 @@
-"""The control of the rotation stage: a plain 3D CNN of as many weights, the same crops, losses, steps and folds.
+"""The controls of the rotation stage: a plain 3D CNN of as many weights, and the published E(3)-CNN, on equal terms.
 
     python experiments/pose/plain_control.py pretrain --out W/plain --steps 600
     python experiments/pose/plain_control.py folds --start W/plain/last.pt --out W/plain_folds --counts 1 4 99
+    python experiments/pose/plain_control.py pretrain --network published --log published_pretrain --out W/published
+    python experiments/pose/plain_control.py folds --network published --start W/published/last.pt --out W/published_folds
 
-Nine outputs (three axes), read as a rotation by the nearest orthonormal frame, as the equivariant network's are.
-Rotations uniform on SO(3) are part of the crops. ``pretrain`` sees simulated heads alone; ``folds`` goes on with half
-simulated, half real stacks of so many training fetuses (drawn by seed) and judges the held-out fold with oracle crops
-and 12 views. ``--ours`` does so with the equivariant network from a checkpoint of ``rotate_train.py pretrain``.
+The same crops and folds for all. The plain CNN: nine outputs (three axes), read as a rotation by the nearest
+orthonormal frame, as the equivariant network's are. Rotations uniform on SO(3) are part of the crops. ``pretrain`` sees
+simulated heads alone; ``folds`` goes on with half simulated, half real stacks of so many training fetuses (drawn by
+seed) and judges the held-out fold with oracle crops and 12 views. ``--network ours`` does so with the equivariant
+network from a checkpoint of ``rotate_train.py pretrain``.
+``--network published``: the E(3)-CNN of E(3)-Pose (sampled e3nn kernels, norm pooling) with its own loss per voxel, on
+the intensity alone, at half its width, 32^3 and three poolings (a quarter of a width of two copies does not exist).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 import torch
-from rotate_data import load_stacks
+from rotate_data import Augmentation, load_stacks
 from rotate_train import DATA, RESULTS, judge, load_network, summary, train
 from torch import Tensor, nn
+
+from equivox.nets.object_symmetry import pool_field
+from equivox.nets.pose import PoseNet
+from equivox.tasks.pose.losses import rotation_loss
 
 
 class PlainHeadNet(nn.Sequential):
@@ -49,11 +59,43 @@ class Moments(nn.Module):
         return torch.einsum("ncx,kx->nck", features, basis).flatten(1) / features.shape[-1]
 
 
-def load(path: str, ours: bool) -> nn.Module:
+class PublishedHeadNet(nn.Module):
+    """The published network at half its width and 32^3; it sees the intensity, not the local contrast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = PoseNet(poolings=3, multiplier=1)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """(batch, 2, 32, 32, 32) to (batch, 9)."""
+        return self.network.axes(crops[:, 1:])
+
+    def __repr__(self) -> str:
+        return f"PublishedHeadNet({sum(p.numel() for p in self.parameters())} weights)"
+
+
+def judged_per_voxel(network: nn.Module, inputs: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
+    """The published loss, and the pooled axes."""
+    assert isinstance(network, PublishedHeadNet)
+    field = network.network(inputs[:, 1:])
+    return rotation_loss(field, rotation.mT).total.mean(), pool_field(field, "mirror")
+
+
+NETWORKS: dict[str, type[nn.Module]] = {"plain": PlainHeadNet, "published": PublishedHeadNet}
+
+
+def how(name: str) -> dict[str, Any]:
+    """What ``train`` needs to know of a network."""
+    if name == "published":  # its one channel must not be blanked
+        return {"judged": judged_per_voxel, "augmentation": Augmentation(raw_dropout=0.0)}
+    return {}
+
+
+def load(path: str, name: str) -> nn.Module:
     """A checkpoint."""
-    if ours:
+    if name == "ours":
         return load_network(path)
-    network = PlainHeadNet()
+    network = NETWORKS[name]()
     network.load_state_dict(torch.load(path, weights_only=True)["state"])
     return network.eval()
 
@@ -61,9 +103,9 @@ def load(path: str, ours: bool) -> nn.Module:
 def pretrain(args: argparse.Namespace) -> None:
     """Simulated heads only."""
     torch.manual_seed(args.seed)
-    network = PlainHeadNet()
+    network = NETWORKS[args.network]()
     print(network)
-    train(args, network, [], args.batch, args.batch)
+    train(args, network, [], args.batch, args.batch, **how(args.network))
 
 
 def folds(args: argparse.Namespace) -> None:
@@ -79,15 +121,16 @@ def folds(args: argparse.Namespace) -> None:
                 order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed)).tolist()
                 chosen = {known[index] for index in order[:count]}
                 args.out, args.seed, args.log = f"{args.folder}/{count}_{seed}_{fold}", seed, ""
-                network = load(args.start, args.ours).train()
+                network = load(args.start, args.network).train()
                 train(
-                    args, network, [s for s in stacks if s.primary and s.fetus in chosen], args.batch // 2, args.batch
-                )
+                    args, network, [s for s in stacks if s.primary and s.fetus in chosen], args.batch // 2, args.batch,
+                    **how(args.network),
+                )  # fmt: skip
                 for stack in stacks:
                     if stack.fold == fold:
                         rows.append(judge([network.eval()], stack, views=12))  # type: ignore[list-item]
-            run = {"fetuses": count, "seed": seed, "ours": args.ours, "summary": summary(rows), "stacks": rows}
-            runs = [r for r in runs if (r["fetuses"], r["seed"], r["ours"]) != (count, seed, args.ours)] + [run]
+            run = {"fetuses": count, "seed": seed, "network": args.network, "summary": summary(rows), "stacks": rows}
+            runs = [r for r in runs if (r["fetuses"], r["seed"], r["network"]) != (count, seed, args.network)] + [run]
             print(count, seed, {k: round(v, 3) for k, v in run["summary"].items()}, flush=True)
             path.write_text(json.dumps({"settings": vars(args), "runs": runs}, indent=1))
 
@@ -104,12 +147,13 @@ def main() -> None:
         sub.add_argument("--batch", type=int, default=8)
         sub.add_argument("--pitch-sd", type=float, default=3.0)
         sub.add_argument("--stop", type=int, default=0)
+        choices = ["plain", "published"] if verb == "pretrain" else ["plain", "published", "ours"]
+        sub.add_argument("--network", choices=choices, default="plain")
         if verb == "pretrain":
             sub.add_argument("--seed", type=int, default=1)
             sub.add_argument("--log", default="plain_pretrain")
         else:
             sub.add_argument("--start", required=True)
-            sub.add_argument("--ours", action="store_true")
             sub.add_argument("--name", default="plain_control")
             sub.add_argument("--counts", type=int, nargs="+", default=[99])
             sub.add_argument("--seeds", type=int, nargs="+", default=[0])

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from rotate_data import Augmentation, Stack, finished, load_stacks, real_batch, simulated_batch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equivox.geometry.rotations import geodesic_angle
 from equivox.nets.head_pose import HeadPoseNet
@@ -39,6 +39,12 @@ def axes_loss(nine: Tensor, rotation: Tensor) -> Tensor:
     axes = torch.nn.functional.normalize(nine.unflatten(-1, (3, 3)), dim=-1, eps=1e-6)
     cosine = torch.einsum("nac,nca->na", axes, rotation)
     return (1 - cosine[:, 0].abs()) + (1 - cosine[:, 1]) + (1 - cosine[:, 2])
+
+
+def judged_by_axes(network: nn.Module, inputs: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and the nine numbers of a network that answers with three axes."""
+    nine = network(inputs)
+    return axes_loss(nine, rotation).mean(), nine
 
 
 class Renders:
@@ -63,9 +69,18 @@ class Renders:
         return tuple(torch.cat([fresh, part]) for fresh, part in zip(new, old, strict=True))
 
 
-def train(args: argparse.Namespace, network: HeadPoseNet, stacks: list[Stack], simulated: int, batch: int) -> None:
+def train(
+    args: argparse.Namespace,
+    network: nn.Module,
+    stacks: list[Stack],
+    simulated: int,
+    batch: int,
+    *,
+    judged: Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]] = judged_by_axes,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008 (frozen)
+) -> None:
     """Run the schedule: warm-up, cosine to 1 %; log, checkpoint and (zero-shot only) evaluate as it goes."""
-    config, augmentation = CropConfig(), Augmentation()
+    config = CropConfig()
     anatomy = load_head_anatomy(DATA / "templates")
     generator = torch.Generator().manual_seed(args.seed)
     optimiser = torch.optim.AdamW(network.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-3)
@@ -85,8 +100,7 @@ def train(args: argparse.Namespace, network: HeadPoseNet, stacks: list[Stack], s
             parts.append(real_batch(stacks, batch - simulated, config, augmentation, generator))
         image, valid, rotation = (torch.cat(part) for part in zip(*parts, strict=True))
         inputs = finished(image, valid, config, augmentation, generator)
-        nine = network(inputs)
-        loss = axes_loss(nine, rotation).mean()
+        loss, nine = judged(network, inputs, rotation)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
