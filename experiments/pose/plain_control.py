@@ -3,7 +3,7 @@
     python experiments/pose/plain_control.py pretrain --out W/plain --steps 600
     python experiments/pose/plain_control.py folds --start W/plain/last.pt --out W/plain_folds --counts 1 4 99
     python experiments/pose/plain_control.py pretrain --network published --log published_pretrain --out W/published
-    python experiments/pose/plain_control.py folds --network published --start W/published/last.pt --out W/published_folds
+    python experiments/pose/plain_control.py folds --network published --start W/published/last.pt --out W/folds
 
 The same crops and folds for all. The plain CNN: nine outputs (three axes), read as a rotation by the nearest
 orthonormal frame, as the equivariant network's are. Rotations uniform on SO(3) are part of the crops. ``pretrain`` sees
