@@ -86,7 +86,9 @@ def train(
     optimiser = torch.optim.AdamW(network.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-3)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    settings = {**vars(args), "network": NETWORK, "crop": asdict(config), "augmentation": asdict(augmentation)}
+    settings = {**vars(args), "crop": asdict(config), "augmentation": asdict(augmentation)}
+    if isinstance(network, HeadPoseNet):
+        settings["network"] = {**NETWORK, "kernels": getattr(args, "kernels", "shells")}
     log: list[dict[str, float]] = []
     begin, recent = time.process_time(), []
     renders = Renders(lambda count: simulated_batch(anatomy, count, config, generator, pitch_sd_deg=args.pitch_sd))
@@ -246,6 +248,7 @@ def main() -> None:
         sub.add_argument("--seed", type=int, default=1)
         sub.add_argument("--batch", type=int, default=8)
         sub.add_argument("--log", default="")
+        sub.add_argument("--kernels", choices=["shells", "matched"], default="shells")
         sub.add_argument("--start", default="")
         sub.add_argument("--fold", type=int, default=-1, help="held out; -1 trains on all stacks")
         sub.add_argument("--simulated", type=float, default=1.0 if verb == "pretrain" else 0.5)
@@ -260,7 +263,11 @@ def main() -> None:
         evaluate(args)
         return
     generator = torch.Generator().manual_seed(args.seed + 1000)
-    network = load_network(args.start).train() if args.start else HeadPoseNet(**NETWORK, generator=generator)
+    network = (
+        load_network(args.start).train()
+        if args.start
+        else HeadPoseNet(**NETWORK, kernels=args.kernels, generator=generator)
+    )
     simulated = round(args.simulated * args.batch)
     stacks = (
         [] if simulated == args.batch else [s for s in load_stacks(DATA / "epi") if s.primary and s.fold != args.fold]

@@ -2,14 +2,15 @@
 
     python experiments/shapes/cath.py folds --arm steerable
     python experiments/shapes/cath.py folds --arm plain
+    python experiments/shapes/cath.py folds --arm steerable --ten
     python experiments/shapes/cath.py reductions
     python experiments/shapes/cath.py final --out W/cath.pt
 
-Five folds of two splits each (train on the other eight). One network with two heads per fold: the first ten logits are
-architectures, the last three classes; each loss counts only the members of its task. No validation set is looked at:
-the schedule is fixed and the last weights are judged. The steerable network sees every domain in one orientation, the
-plain one in 72: three random ones, each in the 24 rotations of the cube, drawn anew at every access. Results go to
-``results/cath_<arm>.json``.
+Five folds of two splits each (train on the other eight), or with ``--ten`` one split each (train on nine). One network
+with two heads per fold: the first ten logits are architectures, the last three classes; each loss counts only the
+members of its task. No validation set is looked at: the schedule is fixed and the last weights are judged. The
+steerable network sees every domain in one orientation, the plain one in 72: three random ones, each in the 24 rotations
+of the cube, drawn anew at every access. Results go to ``results/cath_<arm>.json``.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ def folds(args: argparse.Namespace) -> None:
     """Cross-validate one arm."""
     domains = Domains(labelled=not args.unlabelled)
     cached = torch.cat([domains.fields(part) for part in torch.arange(len(domains.split)).split(64)])
-    name = args.name or f"cath_{args.arm}{'_unlabelled' if args.unlabelled else ''}"
+    name = args.name or f"cath_{args.arm}{'_unlabelled' if args.unlabelled else ''}{'_ten' if args.ten else ''}"
     count = len(domains.split)
     still, turned = torch.zeros(count, 13), torch.zeros(args.views, count, 13)
     rows: list[dict[str, object]] = []
@@ -208,17 +209,18 @@ def folds(args: argparse.Namespace) -> None:
     kept = Path(args.keep) if args.keep else None
     if kept is not None and kept.exists():
         still, turned, done, rows = torch.load(kept, weights_only=True)
-    for fold in args.folds:
+    per_fold = 1 if args.ten else 2
+    for fold in args.folds or range(10 // per_fold):
         if any(row["fold"] == fold for row in rows):
             continue
-        test = (domains.split // 2 == fold).nonzero()[:, 0]
-        chosen = (domains.split // 2 != fold).nonzero()[:, 0]
+        test = (domains.split // per_fold == fold).nonzero()[:, 0]
+        chosen = (domains.split // per_fold != fold).nonzero()[:, 0]
         network, cpu = train(args.arm, domains, cached, chosen, args.epochs, args.seed + fold, args.bend)
         found = judge(network, domains, cached, test, args.views)
         still[test], turned[:, test], done[test] = found["still"], found["turned"], True
         rows.append(
             {
-                "fold": fold, "test_splits": [2 * fold, 2 * fold + 1], "train": len(chosen),
+                "fold": fold, "test_splits": domains.split[test].unique().tolist(), "train": len(chosen),
                 "train_cpu_s": round(cpu, 1),
                 "as_they_lie": scores(found["still"], domains.labels[test]),
                 "fitted": scores(logits_of(network, cached[chosen]), domains.labels[chosen]),
@@ -301,7 +303,8 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     sub = verbs.add_parser("folds")
     sub.add_argument("--arm", choices=list(ARMS), default="steerable")
-    sub.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    sub.add_argument("--folds", type=int, nargs="+", default=[], help="all, if left out")
+    sub.add_argument("--ten", action="store_true", help="ten folds of one split each, not five of two")
     sub.add_argument("--views", type=int, default=2)
     sub.add_argument("--keep", default="", help="file of the answers so far: a second call goes on from there")
     sub.add_argument("--unlabelled", action="store_true", help="one channel of C-alpha atoms, as published")

@@ -7,7 +7,7 @@ plane is a mirror plane, so its left-right axis is read as a pseudovector (1e), 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as functional
@@ -15,12 +15,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from equivox.errors import ConfigError
+from equivox.geometry.irreps import Irreps
 from equivox.kernels.radial import GaussianShells
 from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.gate import Gate
 from equivox.nn.norm import FieldInstanceNorm
 
 READ_OUT = "1x0e + 1x1e + 2x1o"
+Kernels = Literal["shells", "matched"]
 SHELLS = GaussianShells(radii=(0.0, 1.0, 2.0), sigma=0.6, band_limits=(0, 3, 4), ball_radius=2.5)
 
 
@@ -38,6 +40,9 @@ class HeadPoseNet(nn.Module):
         Below width 1 (meant for the first level, where a scalar input reaches no other) only natural parities.
     depths
         Convolutions per level.
+    kernels
+        ``"shells"``: Gaussian shells sampled at the taps, on 81 taps, filters up to degree 4. ``"matched"``: the
+        moment-matched basis on the same ball, filters up to degree 3.
     generator
         Source of the initial weights.
 
@@ -54,6 +59,7 @@ class HeadPoseNet(nn.Module):
         widths: Sequence[float] = (0.5, 1.0, 1.0),
         depths: Sequence[int] = (1, 1, 2),
         *,
+        kernels: Kernels = "shells",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -68,12 +74,12 @@ class HeadPoseNet(nn.Module):
         for width, depth in zip(widths, depths, strict=True):
             level = nn.ModuleList()
             for _ in range(depth):
-                block = _Block(before, width, generator)
+                block = _Block(before, width, kernels, generator)
                 before = str(block.gate.irreps_out)
                 level.append(block)
             levels.append(level)
         self.levels = nn.ModuleList(levels)
-        self.read_out = SteerableConv3d(before, READ_OUT, 5, radial=SHELLS, normalization="unit", generator=generator)
+        self.read_out = _convolution(before, READ_OUT, kernels, generator)
 
     def forward(self, crops: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch 9"]:
         """Axes, unnormalised: components (x, y, z) of the pseudovector and of the two vectors."""
@@ -92,21 +98,28 @@ class HeadPoseNet(nn.Module):
 class _Block(nn.Module):
     """Convolution, instance norm, gate."""
 
-    def __init__(self, before: str, width: float, generator: torch.Generator | None) -> None:
+    def __init__(self, before: str, width: float, kernels: Kernels, generator: torch.Generator | None) -> None:
         super().__init__()
         eight, four, two = (max(round(n * width), 1) for n in (8, 4, 2))
         if width < 1:
             self.gate = Gate(f"{eight}x0e", f"{four}x1o + {two}x2e")
         else:
             self.gate = Gate(f"{eight}x0e + {four}x0o", f"{four}x1e + {four}x1o + {two}x2e + {two}x2o")
-        self.conv = SteerableConv3d(
-            before, self.gate.irreps_in, 5, radial=SHELLS, normalization="unit", generator=generator
-        )
+        self.conv = _convolution(before, self.gate.irreps_in, kernels, generator)
         self.norm = FieldInstanceNorm(self.gate.irreps_in)
 
     def forward(self, field: Tensor) -> Tensor:
         """Apply."""
         return self.gate(self.norm(self.conv(field)))
+
+
+def _convolution(
+    before: str, after: str | Irreps, kernels: Kernels, generator: torch.Generator | None
+) -> SteerableConv3d:
+    """One convolution of the network."""
+    if kernels == "matched":
+        return SteerableConv3d(before, after, 5, basis="matched", normalization="unit", generator=generator)
+    return SteerableConv3d(before, after, 5, radial=SHELLS, normalization="unit", generator=generator)
 
 
 def soft_ball(side: int) -> Float[Tensor, "x y z"]:
