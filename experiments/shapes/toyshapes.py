@@ -1,6 +1,7 @@
 """Toy shapes trained as they stand, tested upright, turned about the vertical axis, and in any orientation.
 
     python experiments/shapes/toyshapes.py --seeds 0 1 2
+    python experiments/shapes/toyshapes.py --arms steerable --epochs 20 --sigma 0.2 --lowpass 3 --name toyshapes_long
 
 Ten classes of procedural meshes (``shared/data/shapes/toyshapes.npz``, 420 for training, 120 in the test), as points on
 the surface that become Gaussians. No rotation in training, for neither network. Writes ``results/toyshapes.json``.
@@ -51,24 +52,24 @@ def surface_points(seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]
     return {s: stacked[r] for s, r in rows.items()}, {s: labels[r] for s, r in rows.items()}
 
 
-def fields(points: Tensor, rotations: Tensor | None = None) -> Tensor:
+def fields(points: Tensor, sigma: float, rotations: Tensor | None = None) -> Tensor:
     """Densities, a point of mass such that a field is of order 1."""
     if rotations is not None:
         points = points @ rotations.float().mT
     kinds = torch.zeros(points.shape[:2], dtype=torch.int64)
     parts = [
-        gaussian_density(p, k, channels=1, side=SIDE, spacing=SPACING, sigma=SIGMA)
+        gaussian_density(p, k, channels=1, side=SIDE, spacing=SPACING, sigma=sigma)
         for p, k in zip(points.split(32), kinds.split(32), strict=True)
     ]
     return torch.cat(parts)
 
 
-def train(arm: str, inputs: Tensor, labels: Tensor, epochs: int, seed: int) -> tuple[nn.Module, float]:
+def train(arm: str, inputs: Tensor, labels: Tensor, epochs: int, seed: int, lowpass: float) -> tuple[nn.Module, float]:
     """AdamW, warm-up, cosine; the last weights."""
     make, rate, decay = ARMS[arm]
     torch.manual_seed(seed)
     draw = torch.Generator().manual_seed(seed)
-    network = make(**NETWORK, generator=draw)
+    network = make(**{**NETWORK, "lowpass": lowpass}, generator=draw)
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
     steps, step, begin = epochs * (len(inputs) // BATCH), 0, time.process_time()
     for _ in range(epochs):
@@ -98,22 +99,26 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--views", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--sigma", type=float, default=SIGMA, help="of a point; a voxel is 0.125")
+    parser.add_argument("--lowpass", type=float, default=NETWORK["lowpass"], help="at the network's entry")
+    parser.add_argument("--name", default="toyshapes")
     args = parser.parse_args()
     torch.set_num_threads(1)
     points, labels = surface_points()
-    inputs = fields(points["train"])
+    inputs = fields(points["train"], args.sigma)
     draw = torch.Generator().manual_seed(5)
     count = len(points["test"])
-    tests = {"upright": [fields(points["test"])], "about the vertical axis": [], "any orientation": []}
+    tests = {"upright": [fields(points["test"], args.sigma)], "about the vertical axis": [], "any orientation": []}
     for _ in range(args.views):
         angles = torch.rand(count, generator=draw) * 360
         spins = torch.stack([rotation_about("y", float(angle)) for angle in angles])
-        tests["about the vertical axis"].append(fields(points["test"], spins))
-        tests["any orientation"].append(fields(points["test"], turns(count, draw)))
+        tests["about the vertical axis"].append(fields(points["test"], args.sigma, spins))
+        tests["any orientation"].append(fields(points["test"], args.sigma, turns(count, draw)))
     rows = []
     for seed in args.seeds:
-        for arm in ARMS:
-            network, cpu = train(arm, inputs, labels["train"], args.epochs, seed)
+        for arm in args.arms:
+            network, cpu = train(arm, inputs, labels["train"], args.epochs, seed, args.lowpass)
             found = {
                 name: sum(accuracy(network, view, labels["test"]) for view in views) / len(views)
                 for name, views in tests.items()
@@ -122,11 +127,11 @@ def main() -> None:
             rows.append({"arm": arm, "seed": seed, "train_cpu_s": round(cpu, 1), "parameters": size, **found})
             print(time.strftime("%H:%M:%S"), rows[-1], flush=True)
             settings = {
-                **vars(args), "network": NETWORK, "side": SIDE, "spacing": SPACING, "sigma": SIGMA, "points": POINTS,
+                **vars(args), "network": {**NETWORK, "lowpass": args.lowpass}, "side": SIDE, "spacing": SPACING, "points": POINTS,
                 "batch": BATCH, "lr": {name: values[1] for name, values in ARMS.items()}, "threads": 1,
             }  # fmt: skip
             RESULTS.mkdir(exist_ok=True)
-            (RESULTS / "toyshapes.json").write_text(json.dumps({"settings": settings, "runs": rows}, indent=1))
+            (RESULTS / f"{args.name}.json").write_text(json.dumps({"settings": settings, "runs": rows}, indent=1))
 
 
 if __name__ == "__main__":
