@@ -127,8 +127,9 @@ def main() -> None:
             rows.append({"arm": arm, "seed": seed, "train_cpu_s": round(cpu, 1), "parameters": size, **found})
             print(time.strftime("%H:%M:%S"), rows[-1], flush=True)
             settings = {
-                **vars(args), "network": {**NETWORK, "lowpass": args.lowpass}, "side": SIDE, "spacing": SPACING, "points": POINTS,
-                "batch": BATCH, "lr": {name: values[1] for name, values in ARMS.items()}, "threads": 1,
+                **vars(args), "network": {**NETWORK, "lowpass": args.lowpass}, "side": SIDE, "spacing": SPACING,
+                "points": POINTS, "batch": BATCH, "threads": 1,
+                "lr": {name: values[1] for name, values in ARMS.items()},
             }  # fmt: skip
             RESULTS.mkdir(exist_ok=True)
             (RESULTS / f"{args.name}.json").write_text(json.dumps({"settings": settings, "runs": rows}, indent=1))
