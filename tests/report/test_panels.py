@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -99,3 +101,21 @@ def test_a_scan_without_a_head_is_shown_whole_and_an_empty_one_does_not_fail() -
     assert x == pytest.approx(40 / 160 * PICTURE_PIXELS, abs=5)
     empty = Volume(torch.zeros(1, 8, 8, 8), torch.eye(4, dtype=torch.float64))
     assert len(overview_panels(empty)) == 3
+
+
+def test_pictures_leave_nothing_behind_and_do_not_shine_through_the_next() -> None:
+    """A figure per panel left 15,000 objects in cycles for every scan, until Python happened to look for them."""
+    volume = volume_with_spot((30.0, 10.0, 0.0))
+    mask = Volume((volume.data > 50).float(), volume.affine)
+    turned = Pose(rotation_about("y", 40.0), torch.tensor([5.0, 0.0, 3.0]).double(), "head", "world")
+
+    def draw() -> list[bytes]:
+        panels = [*scan_panels(volume, turned, mask), *head_panels(volume, turned), *overview_panels(volume, mask)]
+        return [panel.webp for panel in panels]
+
+    drawn = draw()
+    gc.collect()
+    assert draw() == drawn
+    assert gc.collect() < 500
+    with ThreadPoolExecutor(1) as another:
+        assert another.submit(lambda: [panel.webp for panel in overview_panels(volume, mask)]).result() == drawn[-3:]

@@ -9,6 +9,7 @@ the right in sagittal planes.
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -134,9 +135,8 @@ def _panel(
     )[:, :, None]
     values = sample_at(volume, points)[0, :, :, 0].double()
     inside = None if mask is None else sample_at(mask, points)[0, :, :, 0].double()
-    figure = Figure(figsize=(3.0, 3.0), dpi=PICTURE_PIXELS / 3.0, facecolor="black")
-    drawing = FigureCanvasAgg(figure)
-    canvas = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    drawing = _blank()
+    canvas = drawing.figure.axes[0]
     half = side_mm / 2
     extent = (-half, half, -half, half)
     canvas.imshow(values.numpy(), origin="lower", extent=extent, cmap="gray", vmin=window[0], vmax=window[1])
@@ -152,6 +152,27 @@ def _panel(
     canvas.axis("off")
     name = f"{prefix}-{plane.name.split(',')[0]}" + ("-eyes" if plane.offset_mm else "")
     return Panel(name=name, caption=plane.name, webp=_as_webp(drawing))
+
+
+_of_thread = threading.local()
+
+
+def _blank() -> FigureCanvasAgg:
+    """The thread's one black square to draw on, emptied.
+
+    A figure is thousands of objects that refer to each other: made anew for every panel, they pile up until Python
+    looks for them, among the tensors of the next volumes.
+    """
+    found: FigureCanvasAgg | None = getattr(_of_thread, "drawing", None)
+    if found is None:
+        figure = Figure(figsize=(3.0, 3.0), dpi=PICTURE_PIXELS / 3.0, facecolor="black")
+        found = FigureCanvasAgg(figure)
+        figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        _of_thread.drawing = found
+    canvas = found.figure.axes[0]
+    for artist in [*canvas.images, *canvas.collections, *canvas.lines, *canvas.texts]:
+        artist.remove()
+    return found
 
 
 def _window(volume: Volume, center_mm: Float[Tensor, "3"], half_mm: float) -> tuple[float, float]:
