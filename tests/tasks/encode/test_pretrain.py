@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from equivox.errors import ConfigError, InputError, OutputError
+from equivox.tasks.encode.data import open_brain
 from equivox.tasks.encode.finetune import finetune_encoder
 from equivox.tasks.encode.model import load_encode_model
 from equivox.tasks.encode.train import TrainRun, pretrain_encoder
@@ -171,3 +172,27 @@ def test_settings_that_cannot_be_meant_are_refused() -> None:
         FinetuneConfig(targets=("weight",))
     with pytest.raises(ConfigError, match="goes alone"):
         pretrain_preset("soe_published").with_values(terms={"published": 1.0, "vicreg": 1.0})
+
+
+@pytest.mark.parametrize("name", ["vicreg", "masked"])
+def test_invariants_are_standardised_over_the_training_scans(name: str, brains: Path, tmp_path: Path) -> None:
+    """Raw, pooled invariants hardly vary between brains; an objective on them would learn their common mean."""
+    trained = pretrain_encoder([brains], small(name), TrainRun(out=tmp_path, device="cpu"))
+    encoder = trained.model.networks()["encoder"]
+    rows = []
+    scans = find_parts([brains], share_validation=0.2, seed=0).training
+    for subject in scans.subjects:
+        assert subject.path is not None
+        brain = open_brain(subject.path, voxel_size_mm=13.2).sample(side=16)
+        with torch.no_grad():
+            polar, _, statistics = encoder.pooled(brain.volume[None], brain.mask[None])
+            rows.append((encoder.head.statistics(polar, statistics)[0] - encoder.head.shift) / encoder.head.scale)
+    standard = torch.stack(rows)
+    moving = torch.isfinite(encoder.head.scale)
+    assert moving.sum() > 20
+    if name == "masked":  # only fields learn; what is pooled from them is standardised in the end
+        assert standard[:, moving].mean(0).abs().max() < 1e-3
+        assert (standard[:, moving].std(0) - 1.0).abs().max() < 1e-3
+    else:  # standardised at first; one step has moved it little
+        assert standard[:, moving].mean(0).abs().median() < 0.5
+        assert 0.5 < standard[:, moving].std(0).median() < 2.0

@@ -40,6 +40,11 @@ class PretrainCourse:
         self._parts: PretrainNetwork = self.network
         self._epoch, self._step = 0, 0
 
+    @property
+    def encoder(self) -> nn.Module:
+        """What is kept in the end."""
+        return self._parts.encoder
+
     def start_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate."""
         self._epoch, self._step = epoch, 0

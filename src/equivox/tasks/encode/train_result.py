@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,26 @@ ENCODER, HEADS = "encoder", "heads"
 
 
 def write_pretrained(
-    path: Path, config: PretrainConfig, fitted: Fitted, *, counts: Mapping[str, int], seed: int, data: Mapping[str, Any]
+    path: Path,
+    config: PretrainConfig,
+    fitted: Fitted,
+    *,
+    counts: Mapping[str, int],
+    seed: int,
+    data: Mapping[str, Any],
+    settle: Callable[[nn.Module], None] | None = None,
 ) -> ModelFolder:
-    """The encoder alone, from the best epoch; an earlier folder of the same training is replaced."""
+    """The encoder alone, from the best epoch; an earlier folder of the same training is replaced.
+
+    Where the objective reads fields only, no layer has learnt from the code's invariants: ``settle`` then standardises
+    them as they have become.
+    """
     weights = _below(network_weights(fitted.best), ENCODER)
     fields = config.network_fields()
     encoder = _built(fields, weights)
+    if settle is not None and set(config.terms) == {"erased"}:
+        settle(encoder)
+        weights = {name: one.detach().clone() for name, one in encoder.state_dict().items()}
     name = path.resolve().parent.name
     return write_model_folder(
         path,
