@@ -47,12 +47,13 @@ def codes_of(
     """Invariants upright and turned (NaN where a scan was not turned), histograms, volumes; kept in the cache.
 
     ``turned`` scans, evenly from all, get one random rotation each; 0 turns all. For an encoder of ours the features
-    before its last layers are kept too: ``untrained`` reads them through last layers that were never trained.
+    before its last layers are kept too (``pooled_*``): ``untrained`` reads them through last layers never trained.
     """
     if cache.is_file():
         with np.load(cache, allow_pickle=False) as stored:
             return dict(stored)
     rows: dict[str, list[list[float]]] = {"upright": [], "turned": [], "histogram": [], "volume_ml": []}
+    kept: dict[str, list[torch.Tensor]] = {}
     plain = untrained_twin(model)
     if plain is not None:
         rows |= {"untrained_upright": [], "untrained_turned": []}
@@ -75,11 +76,14 @@ def codes_of(
                 pooled = model.network.pooled(brain.volume[None], brain.mask[None])  # type: ignore[operator]
                 rows[name].append(model.network.head(*pooled)[2][0].tolist())  # type: ignore[operator]
                 rows[f"untrained_{name}"].append(plain.head(*pooled)[2][0].tolist())  # type: ignore[operator]
+            for part, values in zip(("polar", "axial", "statistics"), pooled, strict=True):
+                kept.setdefault(f"pooled_{name}_{part}", []).append(values[0])
         rows["histogram"].append(source.histogram.tolist())
         rows["volume_ml"].append([source.volume_ml])
         if number % 20 == 0:
             print(f"{number + 1}/{len(subjects)}  {time.process_time():.0f} CPU s", flush=True)
     found = {name: np.array(values) for name, values in rows.items()}
+    found |= {name: torch.stack(values).numpy() for name, values in kept.items()}
     cache.parent.mkdir(parents=True, exist_ok=True)
     np.savez(cache, **found)
     return found

@@ -1,0 +1,237 @@
+"""What the pooled features of all labelled brains, upright and turned, say of further goals; no scan is encoded again.
+
+    python experiments/encode/age_probe.py --data ../shared/data/adult/ixi_brain_2mm --model brain-encoder-t1
+    python experiments/encode/pooled_goals.py --data ../shared/data/adult/ixi_brain_2mm --model brain-encoder-t1
+
+Pose and errors of every scan against itself turned; the mirror test (a true scan or its mirror image, told by the sign
+of an odd read-out of pseudo-invariants, fitted on split=train and val); pose between different brains of split=test,
+against rigid registration (SimpleITK) to the MNI152 template and, as a measure of that reference, to another brain; age
+with fewer labels. Writes results/pooled_goals.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from equivox.formats.atomic import write_json
+from equivox.formats.subjects import Subject, read_subject_table
+from equivox.geometry.rotations import geodesic_angle, random_rotations
+from equivox.metrics.grouped import draw_groups
+from equivox.metrics.regression import regression_numbers
+from equivox.nets.brain_code import BrainCode, align_codes
+from equivox.run.seeds import generator_for
+from equivox.tasks.encode.model import load_encode_model
+from equivox.tasks.encode.probe import Codes, fit_readout, trivial_features
+from equivox.tasks.encode.targets import make_folds, read_targets
+from equivox.tasks.encode.verify import code_errors
+
+
+def heads_of(head: torch.nn.Module, found: dict[str, np.ndarray], kind: str) -> list[BrainCode]:
+    """Codes of every scan from what was pooled of it."""
+    parts = [torch.from_numpy(found[f"pooled_{kind}_{part}"]) for part in ("polar", "axial", "statistics")]
+    with torch.inference_mode():
+        return [head(*(part[index : index + 1] for part in parts)) for index in range(len(parts[0]))]
+
+
+def itself(upright: list[BrainCode], turned: list[BrainCode], turns: torch.Tensor) -> dict[str, float]:
+    """Every scan against itself in one random rotation."""
+    rows = torch.tensor([code_errors(*one) for one in zip(upright, turned, turns, strict=True)]).double()
+    scalars = torch.cat([one.scalars for one in upright]).double()
+    drift = (torch.cat([one.scalars for one in turned]).double() - scalars).norm(dim=1)
+    spread = (scalars - scalars.mean(0)).norm(dim=1)
+    values = torch.stack([torch.linalg.svdvals(one.polar[0].double()) for one in upright])
+    ratio = values[:, 1] / values[:, 0]
+    return {
+        "scans": len(rows),
+        "pose_median_deg": float(rows[:, 3].median()), "pose_p95_deg": float(rows[:, 3].quantile(0.95)),
+        "pose_max_deg": float(rows[:, 3].max()),
+        "E_polar": float(rows[:, 0].mean()), "E_axial_over_polar": float(rows[:, 1].mean()),
+        "I": float(rows[:, 2].mean()), "I_over_spread": float(drift.mean() / spread.mean()),
+        "singular_value_ratio_mean": float(ratio.mean()), "singular_value_ratio_least": float(ratio.min()),
+    }  # fmt: skip
+
+
+def mirror(
+    upright: list[BrainCode], turned: list[BrainCode], subjects: list[Subject], resamples: int = 2000
+) -> dict[str, object]:
+    """Goal G9. A mirror image has the negative of every pseudo-invariant, exactly (tests of the encoder): an odd
+    read-out that is right about a scan is right about its mirror image, so its balanced accuracy is the share of scans
+    of the right sign. Upright for fitting, turned at random for the test.
+    """
+    test = torch.tensor([one.values["split"] == "test" for one in subjects])
+    found: dict[str, object] = {"scans_fitted": int((~test).sum()), "scans_tested": int(test.sum())}
+    sets = {
+        "16 pseudo-scalars of the code": [torch.cat([one.pseudoscalars for one in part]) for part in (upright, turned)],
+        "products of polar and axial vectors": [
+            torch.cat([torch.einsum("bpx,bax->bpa", one.polar, one.axial).flatten(1) for one in part])
+            for part in (upright, turned)
+        ],
+    }
+    for name, (still, moved) in sets.items():
+        best = max(
+            (signs_right(still[~test], penalty), -penalty) for penalty in (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1e3)
+        )
+        weights = odd_ridge(still[~test].double(), -best[1])
+        own = {}
+        for kind, rows in (("upright", still), ("turned", moved)):
+            right = (rows[test].double() @ weights > 0).double()
+            draw = torch.randint(len(right), (resamples, len(right)), generator=generator_for(0, "bootstrap"))
+            low, high = right[draw].mean(1).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
+            own[kind] = {"bacc": float(right.mean()), "low": low, "high": high}
+        found[name] = {"features": still.shape[1], "penalty": -best[1], "bacc_of_inner_folds": best[0], **own}
+    return found
+
+
+def odd_ridge(rows: torch.Tensor, penalty: float) -> torch.Tensor:
+    """Weights without an offset whose answer to true scans is near 1, so that mirrored ones have -1."""
+    scale = rows.square().mean(0).sqrt().clamp_min(1e-12)
+    inside = rows / scale
+    kernel = inside @ inside.mT / inside.shape[1]
+    right = torch.linalg.solve(kernel + penalty * torch.eye(len(rows)).double(), torch.ones(len(rows)).double())
+    return (inside.mT @ right) / inside.shape[1] / scale
+
+
+def signs_right(rows: torch.Tensor, penalty: float) -> float:
+    """Share of held-out scans of the right sign in 5 folds."""
+    fold = torch.arange(len(rows)) % 5
+    right = [
+        (rows[fold == one].double() @ odd_ridge(rows[fold != one].double(), penalty) > 0).double() for one in range(5)
+    ]
+    return float(torch.cat(right).mean())
+
+
+def registered(path: Path, fixed: object) -> torch.Tensor:
+    """Rotation fixed_from_moving by SimpleITK: mutual information, two scales, from the centres of mass; RAS axes."""
+    import SimpleITK as sitk  # noqa: N813 - its own habit
+
+    moving = sitk.ReadImage(str(path), sitk.sitkFloat32)
+    start = sitk.CenteredTransformInitializer(
+        fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
+    )
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetMetricSamplingStrategy(method.RANDOM)
+    method.SetMetricSamplingPercentage(0.2, 0)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 60)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel([4, 2])
+    method.SetSmoothingSigmasPerLevel([4, 2])
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    method.SetInitialTransform(start, inPlace=True)
+    method.Execute(fixed, moving)
+    matrix = torch.tensor(start.GetMatrix(), dtype=torch.float64).view(3, 3)  # moving_from_fixed in LPS
+    flip = torch.diag(torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64))
+    return (flip @ matrix @ flip).mT
+
+
+def between(upright: list[BrainCode], subjects: list[Subject], pairs: int) -> dict[str, object]:
+    """Goal G5c: the rotation between two different brains against that of rigid registration."""
+    import SimpleITK as sitk  # noqa: N813 - its own habit
+    from nilearn.datasets import load_mni152_template
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    template = load_mni152_template(resolution=2)
+    values = sitk.GetImageFromArray(np.ascontiguousarray(np.asarray(template.dataobj, dtype=np.float32).T))
+    flip = np.diag([-1.0, -1.0, 1.0])
+    values.SetSpacing((2.0, 2.0, 2.0))
+    values.SetDirection((flip @ template.affine[:3, :3] / 2.0).flatten().tolist())
+    values.SetOrigin((flip @ template.affine[:3, 3]).tolist())
+    other = next(one for one in subjects if one.values["split"] == "train")
+    fixed = {"MNI152": values, "another brain": sitk.ReadImage(str(other.path), sitk.sitkFloat32)}
+    chosen = [place for place, one in enumerate(subjects) if one.values["split"] == "test"]
+    start = time.process_time()
+    turns = {
+        name: torch.stack([registered(Path(str(subjects[place].path)), image) for place in chosen])
+        for name, image in fixed.items()
+    }
+    every = list(itertools.combinations(range(len(chosen)), 2))
+    order = torch.randperm(len(every), generator=generator_for(0, "pairs"))[:pairs].tolist()
+    rows = []
+    for first, second in (every[place] for place in order):
+        found = align_codes(upright[chosen[first]], upright[chosen[second]]).rotation[0].double()
+        wanted = {name: one[second].mT @ one[first] for name, one in turns.items()}
+        rows.append(
+            [float(geodesic_angle(found, one)) for one in wanted.values()]
+            + [float(geodesic_angle(*wanted.values())), float(geodesic_angle(torch.eye(3).double(), wanted["MNI152"]))]
+        )
+    degrees = torch.rad2deg(torch.tensor(rows, dtype=torch.float64))
+    names = ["against registration by MNI152", "against registration by another brain",
+             "the two registrations", "no rotation against registration by MNI152"]  # fmt: skip
+    table = {
+        name: {
+            "median_deg": float(column.median()), "p90_deg": float(column.quantile(0.9)),
+            "max_deg": float(column.max()),
+        }
+        for name, column in zip(names, degrees.T, strict=True)
+    }  # fmt: skip
+    return {"pairs": len(rows), "brains": len(chosen), **table, "cpu_s": round(time.process_time() - start, 1)}
+
+
+def fewer_labels(still: torch.Tensor, subjects: list[Subject], found: dict[str, np.ndarray]) -> dict[str, object]:
+    """Age in the given folds, read-outs fitted to a share of the training part, drawn by the seed."""
+    groups = [one.id for one in subjects]
+    targets = read_targets(subjects, "age")
+    folds, _ = make_folds(subjects, targets, count=5, repeats=5, seed=0, given=True)
+    draws = draw_groups(groups, 2000, generator=generator_for(0, "bootstrap"))
+    histogram = tuple(tuple(row) for row in found["histogram"].tolist())
+    plain = Codes("", still, ("",) * len(subjects), histogram, tuple(found["volume_ml"][:, 0].tolist()))
+    lines = dict(trivial_features(subjects, targets, plain)) | {"encoder": still}
+    table: dict[str, object] = {}
+    for share in (1.0, 0.5, 0.25):
+        row: dict[str, object] = {}
+        for name, features in lines.items():
+            if name in ("constant", "brain volume"):
+                continue
+            answers = torch.zeros(folds.shape, dtype=torch.float64)
+            for repeat, labels in enumerate(folds):
+                for fold in labels.unique().tolist():
+                    rest = (labels != fold).nonzero()[:, 0]
+                    order = torch.randperm(len(rest), generator=generator_for(0, "share", repeat, fold))
+                    kept = torch.zeros(len(subjects), dtype=torch.bool)
+                    kept[rest[order[: math.ceil(share * len(rest))]]] = True
+                    readout = fit_readout(features, targets, groups, kept, seed=0, repeat=repeat, fold=fold)
+                    answers[repeat, labels == fold] = readout.predict(features[labels == fold])[:, -1]
+            row[name] = regression_numbers(answers, targets.values, draws).as_dict()
+        table[f"{share:.0%}"] = {"labels": math.ceil(share * 128), **row}
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="brain-encoder-t1")
+    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--cache", type=Path, default=Path("build/encode"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pooled_goals.json")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    start = time.process_time()
+    subjects = [one for one in read_subject_table(given.data).subjects if one.age is not None]
+    with np.load(given.cache / f"age_{Path(given.model).name}.npz", allow_pickle=False) as stored:
+        found = dict(stored)
+    model = load_encode_model(given.model)
+    head = model.network.get_submodule("head")
+    upright, turned = (heads_of(head, found, kind) for kind in ("upright", "turned"))
+    turns = random_rotations(len(subjects), generator=generator_for(0, "haar"))
+    document = {
+        "model": model.name, "brains": len(subjects), "seed": 0, "machine": "2 cores of a cloud CPU, one thread",
+        "itself": itself(upright, turned, turns),
+        "mirror": mirror(upright, turned, subjects),
+        "fewer_labels": fewer_labels(torch.cat([one.scalars for one in upright]).double(), subjects, found),
+    }  # fmt: skip
+    write_json(given.out, document)
+    document["between_brains"] = between(upright, subjects, given.pairs)
+    document["cpu_s"] = round(time.process_time() - start, 1)
+    write_json(given.out, document)
+
+
+if __name__ == "__main__":
+    main()
