@@ -198,3 +198,26 @@ def test_no_name_is_used_that_nothing_defines() -> None:
         if not any(re.search(rf"\b{name}\b", text) for text in re.findall(r'"([^"]*)"', line)):
             undefined.append(f"{one['filename']}:{one['location']['row']}: {name}")
     assert not undefined
+
+
+def test_no_file_knows_anybodys_machine() -> None:
+    """Absolute paths of a home or a workplace: in settings that a run left behind, in docs, in code."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout: what belongs to the project is not known")
+    place = re.compile(rb"(?<![\w.])/(?:(?:work|root)/|(?:home|Users)/[\w.-]+)|[A-Z]:\\+Users\\")
+    assert place.search(b'"/' + b'home/me"')
+    assert not place.search(b"../" + b"work/x https://a.org/" + b"home/b")
+    found = []
+    for name in listed.stdout.decode().split("\0"):
+        path = ROOT / name
+        if not name or not path.is_file():
+            continue
+        content = path.read_bytes()
+        if b"\0" in content:
+            continue  # no text
+        for number, line in enumerate(content.splitlines(), start=1):
+            seen = place.search(line)
+            if seen:
+                found.append(f"{name}:{number}: {seen.group().decode()}")
+    assert found == []
