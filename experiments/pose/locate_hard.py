@@ -44,14 +44,14 @@ def sought(network: nn.Module, volume: Volume, truth_mm: Tensor) -> tuple[bool, 
 
 
 def navigator(volume: Volume, center: Tensor, draw: torch.Generator) -> tuple[Volume, Tensor]:
-    """The stack moved at random (any rotation about the head, up to 10 mm), at 6 mm, and where the head is then."""
+    """The stack moved at random (any rotation, up to 10 mm), at 6 mm, and the motion (world to world)."""
     motion = torch.eye(4, dtype=torch.float64)
     motion[:3, :3] = random_rotations(1, generator=draw)[0]
     shift = (torch.rand(3, generator=draw, dtype=torch.float64) - 0.5) * 20
     motion[:3, 3] = center - motion[:3, :3] @ center + shift
     head = Volume(torch.zeros_like(volume.data), volume.affine)
     made = make_navigator(volume, head, motion, navigator_mm=6.0, noise=0.05, generator=draw)
-    return made, center + shift
+    return made, motion
 
 
 def main() -> None:
@@ -83,7 +83,8 @@ def main() -> None:
         volume = read(args.shared / "data/fetal/epi/img" / f"{stack.id}_epi.nii.gz")
         note("as it is", stack.fold, volume, stack.center_mm)
         for _ in range(args.turned):
-            note("navigator of 6 mm", stack.fold, *navigator(volume, stack.center_mm, draw))
+            made, motion = navigator(volume, stack.center_mm, draw)
+            note("navigator of 6 mm", stack.fold, made, motion[:3, :3] @ stack.center_mm + motion[:3, 3])
         for turn in random_rotations(args.turned, generator=draw):
             note("turned", stack.fold, turned_about(volume, turn, stack.center_mm), stack.center_mm)
     files = read_templates(None)
