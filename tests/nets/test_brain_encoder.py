@@ -206,6 +206,7 @@ def test_decoders_turn_along() -> None:
             assert before.shape == volume.shape
             assert_close(after, rotate_volume(before, element[None]), atol=1e-9, rtol=0)
             assert float(before.std()) > 1e-3
+            assert float(before.square().mean()) < 1.5  # intensities have one half; a first guess of 25 drowned them
 
 
 def test_binomial_pools_keep_the_centre_and_refuse_odd_sides(generator: torch.Generator) -> None:

@@ -23,6 +23,11 @@ from equivox.nn.vector_neurons import VectorLinear
 WIDTHS: tuple[tuple[int, int], ...] = ((12, 6), (6, 3))
 """Scalars and polar vectors after each doubling of the grid."""
 
+LAST_SCALE = 0.1
+"""Factor on the first weights of the last convolution. Fields that were spread by a binomial hardly differ from tap to
+tap, so that taps add up to five times what independent ones would: a decoder began at a mean square of 25 where
+intensities have one half, and spent its first hundreds of steps on that."""
+
 
 class BrainDecoder(nn.Module):
     """From a field at a quarter of the grid to one scalar per voxel of the whole grid.
@@ -59,6 +64,7 @@ class BrainDecoder(nn.Module):
         self.convolutions, self.norms = nn.ModuleList(convolutions), nn.ModuleList(norms)
         self.gates = nn.ModuleList(gates)
         self.last = SteerableConv3d(before, "1x0e", 3, lmax=2, generator=generator)
+        self.last.scale_blocks_([LAST_SCALE])
 
     def forward(self, field: Float[Tensor, "batch channel x y z"]) -> Float[Tensor, "batch 1 x2 y2 z2"]:
         """Decode; sides become four times as long."""
