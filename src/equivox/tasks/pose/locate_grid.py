@@ -14,7 +14,7 @@ VOXEL_SIZE_MM = 4.0
 CENTER_RADIUS_MM = 28.0
 """Smaller than any brain looked for here, larger than its ventricles."""
 CENTER_LEVEL = 0.8
-"""Of 0.8, 1.2, 1.8 and no levelling the best on seven held-out stacks (experiments/pose/results/locate.md)."""
+"""Of 0.8, 1.2, 1.8 and no levelling the best on seven held-out stacks (docs/experiments/pose.md)."""
 
 
 def working_grid(volume: Volume, voxel_size_mm: float = VOXEL_SIZE_MM) -> Volume:
