@@ -4,7 +4,7 @@
     python experiments/encode/objectives.py --data ../shared/data/adult/ixi_brain_2mm --only soe_published masked
 
 Each line is trained by its recipe (`equivox encode pretrain --preset NAME --side 32`) on split=train and the unlabelled
-scans, our encoder for EPOCHS passes over them, the plain network for PLAIN_EPOCHS, since a step of it costs a tenth.
+scans, our encoder for EPOCHS passes over them, the plain network for PLAIN_EPOCHS: about the same processor time.
 Then all are probed alike: ridge (logistic for sex) on the invariants, (a) fitted to split=train and val, asked about
 split=test, which neither encoder nor read-out saw; (b) in 5 x 5 folds over all, where the encoder saw most scans
 unlabelled. Upright, in a random rotation each, and by some angles. Models and results of lines that are done are kept.
@@ -42,7 +42,7 @@ from equivox.tasks.encode.train_samples import ScanSet, ScanStore
 from equivox.tasks.encode.verify import code_errors
 
 SIDE, VOXEL_MM = 32, 6.6
-EPOCHS, PLAIN_EPOCHS = 6, 12
+EPOCHS, PLAIN_EPOCHS = 3, 12
 PLAIN = {"architecture": "brain_cnn", "read": "latent"}
 LINES: dict[str, tuple[str, dict[str, object]]] = {
     "untrained": ("", {}),

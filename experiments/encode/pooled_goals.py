@@ -1,12 +1,12 @@
-"""What the pooled features of all labelled brains, upright and turned, say of further goals; no scan is encoded again.
+"""What the pooled features of all labelled brains, upright and turned, say of further goals.
 
     python experiments/encode/age_probe.py --data ../shared/data/adult/ixi_brain_2mm --model brain-encoder-t1
     python experiments/encode/pooled_goals.py --data ../shared/data/adult/ixi_brain_2mm --model brain-encoder-t1
 
-Pose and errors of every scan against itself turned; the mirror test (a true scan or its mirror image, told by the sign
-of an odd read-out of pseudo-invariants, fitted on split=train and val); pose between different brains of split=test,
+Pose and errors of scans against themselves turned; the mirror test (a true scan or its mirror image, told by the sign
+of an odd read-out of pseudo-invariants, by folds); pose between different brains of split=test,
 against rigid registration (SimpleITK) to the MNI152 template and, as a measure of that reference, to another brain; age
-with fewer labels. Writes results/pooled_goals.json.
+with fewer labels; E and age by every 15 degrees of some scans. Writes results/pooled_goals.json.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ import torch
 
 from equivox.formats.atomic import write_json
 from equivox.formats.subjects import Subject, read_subject_table
-from equivox.geometry.rotations import geodesic_angle, random_rotations
+from equivox.geometry.rotations import geodesic_angle, random_rotations, rotation_from_vector
 from equivox.metrics.grouped import draw_groups
 from equivox.metrics.regression import regression_numbers
 from equivox.nets.brain_code import BrainCode, align_codes
 from equivox.run.seeds import generator_for
-from equivox.tasks.encode.model import load_encode_model
+from equivox.tasks.encode.data import open_brain
+from equivox.tasks.encode.model import EncodeModel, load_encode_model
 from equivox.tasks.encode.probe import Codes, fit_readout, trivial_features
+from equivox.tasks.encode.robustness import ANGLES_DEG, cube_axes
 from equivox.tasks.encode.targets import make_folds, read_targets
-from equivox.tasks.encode.verify import code_errors
+from equivox.tasks.encode.verify import code_errors, resampling_floor
 
 
 def heads_of(head: torch.nn.Module, found: dict[str, np.ndarray], kind: str) -> list[BrainCode]:
@@ -59,14 +61,13 @@ def itself(upright: list[BrainCode], turned: list[BrainCode], turns: torch.Tenso
 
 
 def mirror(
-    upright: list[BrainCode], turned: list[BrainCode], subjects: list[Subject], resamples: int = 2000
+    upright: list[BrainCode], turned: list[BrainCode], moved: torch.Tensor, fold: torch.Tensor, resamples: int = 2000
 ) -> dict[str, object]:
     """Goal G9. A mirror image has the negative of every pseudo-invariant, exactly (tests of the encoder): an odd
     read-out that is right about a scan is right about its mirror image, so its balanced accuracy is the share of scans
-    of the right sign. Upright for fitting, turned at random for the test.
+    of the right sign. Fitted to upright scans of the other folds, asked about upright and about turned ones.
     """
-    test = torch.tensor([one.values["split"] == "test" for one in subjects])
-    found: dict[str, object] = {"scans_fitted": int((~test).sum()), "scans_tested": int(test.sum())}
+    found: dict[str, object] = {"scans": len(upright), "turned": len(turned)}
     sets = {
         "16 pseudo-scalars of the code": [torch.cat([one.pseudoscalars for one in part]) for part in (upright, turned)],
         "products of polar and axial vectors": [
@@ -74,18 +75,21 @@ def mirror(
             for part in (upright, turned)
         ],
     }
-    for name, (still, moved) in sets.items():
-        best = max(
-            (signs_right(still[~test], penalty), -penalty) for penalty in (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1e3)
-        )
-        weights = odd_ridge(still[~test].double(), -best[1])
-        own = {}
-        for kind, rows in (("upright", still), ("turned", moved)):
-            right = (rows[test].double() @ weights > 0).double()
-            draw = torch.randint(len(right), (resamples, len(right)), generator=generator_for(0, "bootstrap"))
-            low, high = right[draw].mean(1).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
-            own[kind] = {"bacc": float(right.mean()), "low": low, "high": high}
-        found[name] = {"features": still.shape[1], "penalty": -best[1], "bacc_of_inner_folds": best[0], **own}
+    for name, (still, other) in sets.items():
+        right = {"upright": torch.zeros(len(still)).double(), "turned": torch.zeros(len(other)).double()}
+        for label in fold.unique().tolist():
+            rest = still[fold != label]
+            _, best = max((signs_right(rest, 10.0**power), 10.0**power) for power in range(-4, 3))
+            weights = odd_ridge(rest.double(), best)
+            right["upright"][fold == label] = (still[fold == label].double() @ weights > 0).double()
+            own = fold[moved] == label
+            right["turned"][own] = (other[own].double() @ weights > 0).double()
+        row: dict[str, object] = {"features": still.shape[1]}
+        for kind, values in right.items():
+            draw = torch.randint(len(values), (resamples, len(values)), generator=generator_for(0, "bootstrap"))
+            low, high = values[draw].mean(1).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
+            row[kind] = {"bacc": float(values.mean()), "low": low, "high": high}
+        found[name] = row
     return found
 
 
@@ -204,11 +208,44 @@ def fewer_labels(still: torch.Tensor, subjects: list[Subject], found: dict[str, 
     return table
 
 
+def by_angle(
+    model: EncodeModel, upright: list[BrainCode], subjects: list[Subject], scans: int
+) -> dict[str, dict[str, float]]:
+    """Goals G3 and G7: E beside what resampling does to the input, and age, by every 15 degrees; axes in turn."""
+    test = [place for place, one in enumerate(subjects) if one.values["split"] == "test"]
+    chosen = [test[round(step)] for step in np.linspace(0, len(test) - 1, scans)]
+    targets = read_targets(subjects, "age")
+    rest = torch.tensor([one.values["split"] != "test" for one in subjects])
+    scalars = torch.cat([one.scalars for one in upright])
+    readout = fit_readout(scalars, targets, [one.id for one in subjects], rest, seed=0)
+    rows: dict[int, list[list[float]]] = {angle: [] for angle in ANGLES_DEG}
+    for number, place in enumerate(chosen):
+        path = subjects[place].path
+        assert path is not None
+        source = open_brain(path, voxel_size_mm=model.voxel_size_mm)
+        still = source.sample(side=model.side)
+        before = model.code([still])
+        for step, angle in enumerate(ANGLES_DEG):
+            turn = rotation_from_vector(cube_axes()[(number + 5 * step) % 13] * math.radians(angle))
+            turned = source.sample(side=model.side, turn=turn)
+            after = model.code([turned])
+            years = readout.predict(torch.cat([before.scalars, after.scalars]))[:, -1]
+            off = (years - targets.values[place]).abs().tolist()
+            errors = code_errors(before, after, turn)
+            rows[angle].append([errors[0], errors[3], resampling_floor(still.volume, turned.volume, turn), *off])
+    table = {}
+    for angle, one in rows.items():
+        mean = torch.tensor(one, dtype=torch.float64).mean(0).tolist()
+        table[str(angle)] = dict(zip(("E", "pose_deg", "floor", "mae_upright", "mae_turned"), mean, strict=True))
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="brain-encoder-t1")
     parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--scans", type=int, default=5, help="that are turned by every 15 degrees")
     parser.add_argument("--cache", type=Path, default=Path("build/encode"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pooled_goals.json")
     given = parser.parse_args()
@@ -221,12 +258,15 @@ def main() -> None:
     head = model.network.get_submodule("head")
     upright, turned = (heads_of(head, found, kind) for kind in ("upright", "turned"))
     turns = random_rotations(len(subjects), generator=generator_for(0, "haar"))
+    moved = torch.from_numpy(~np.isnan(found["turned"]).any(axis=1))
     document = {
         "model": model.name, "brains": len(subjects), "seed": 0, "machine": "2 cores of a cloud CPU, one thread",
-        "itself": itself(upright, turned, turns),
-        "mirror": mirror(upright, turned, subjects),
+        "itself": itself([one for one, kept in zip(upright, moved, strict=True) if kept], turned, turns[moved]),
+        "mirror": mirror(upright, turned, moved, torch.tensor([int(one.values["fold0"]) for one in subjects])),
         "fewer_labels": fewer_labels(torch.cat([one.scalars for one in upright]).double(), subjects, found),
     }  # fmt: skip
+    write_json(given.out, document)
+    document["by_angle"] = {"scans": given.scans, **by_angle(model, upright, subjects, given.scans)}
     write_json(given.out, document)
     document["between_brains"] = between(upright, subjects, given.pairs)
     document["cpu_s"] = round(time.process_time() - start, 1)
