@@ -249,6 +249,14 @@ def test_f26_the_mended_mask_is_where_the_object_itself_is_likely(
     assert found.probability == pytest.approx(float(probabilities[1][found.mask].mean()))
 
 
+def test_the_unets_channels_lie_together_and_the_numbers_stay(mended: PublishedEstimator, folder: ModelFolder) -> None:
+    assert mended.segment.encoder[0].second.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    plain = folder.networks()["segment"].eval()
+    image = torch.rand(1, 1, 16, 32, 24, generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode():
+        torch.testing.assert_close(mended.segment(image), plain(image), atol=1e-6, rtol=1e-5)
+
+
 def test_f27_every_estimate_carries_its_quality(mended: PublishedEstimator, volumes: dict[str, Volume]) -> None:
     volume = volumes["iso3_ras"]
     result = mended.estimate(volume)
