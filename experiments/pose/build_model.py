@@ -15,6 +15,7 @@ import argparse
 import csv
 import io
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def main() -> None:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["id", "fold", "rotation_error_deg", "center_error_mm"])
     for row in pipeline["stacks"]:
-        errors = f"{row['error_deg']:.1f}", f"{row['center_error_mm']:.1f}"
+        errors = ["" if math.isnan(row[key]) else f"{row[key]:.1f}" for key in ("error_deg", "center_error_mm")]
         writer.writerow([row["id"], row["fold"], *errors])
     networks: dict[str, dict[str, object]] = {"locate": {"architecture": "finder", **FINDER}}
     states = {"locate": load_file(args.locate)}

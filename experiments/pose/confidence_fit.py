@@ -3,7 +3,7 @@
     python experiments/pose/confidence_fit.py --rows experiments/pose/results/confidence_rows.csv --write
 
 Judged by leaving out one fold of fetuses at a time (adult brains and noise are dealt to the folds by name); the shipped
-weights are fitted to all rows. Thresholds: the object's is the smallest that refuses 95 % of the cross-fitted inputs
+weights are fitted to all rows. Thresholds: the object's is the smallest that refuses 98 % of the cross-fitted inputs
 without a head (maternal parts, adult brains, noise); the pose's is 0.5. Ridge-penalised logistic regressions of
 standardised numbers.
 """
@@ -27,7 +27,9 @@ from equivox.weights.folder import read_model_folder, read_weights, write_model_
 HERE = Path(__file__).parent
 MODEL = HERE.parents[1] / "src" / "equivox" / "models" / "fetal-head-epi"
 MASK = ("score", "agreement", "certainty", "first_look", "log_volume", "roundness", "elongation")
-OBJECT = (*MASK, "template_correlation", "template_lead")
+TEMPLATE = ("template_correlation", "template_lead", "template_shift_mm", "template_resize", "axis_misfit_deg")
+INTENSITY = ("shell_level", "shell_contrast", "inside_variation", "in_field_of_view")
+OBJECT = (*MASK, *TEMPLATE, *INTENSITY)
 VIEWS = ("spread_deg", "singular_value_1", "singular_value_3", "axis_misfit_deg", "shell_level", "in_field_of_view")
 POSE = ("template_correlation", "template_lead", "template_turn_deg", "axis_misfit_deg", "in_field_of_view")
 GOOD_DEG = 20.0
@@ -36,7 +38,8 @@ FLIP_DEG = 90.0
 FOUND_MM = 30.0
 """A head is found where the centre is nearer."""
 NO_HEAD = ("maternal", "adult", "noise")
-REFUSED_SHARE = 0.95
+REFUSED_SHARE = 0.98
+"""Of the inputs without a head; 0.95 would keep no stack more."""
 LEAST_OBJECT = 0.2
 """The threshold is never below, however well the inputs without a head are refused."""
 LEAST_VALID_SHARE = 0.6

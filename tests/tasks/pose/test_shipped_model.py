@@ -54,7 +54,9 @@ def test_held_out_errors_of_all_stacks_come_along(folder: ModelFolder) -> None:
     rows = list(csv.DictReader((folder.path / "heldout.csv").read_text().splitlines()))
     assert len(rows) == 29
     assert {row["fold"] for row in rows} == {"0", "1", "2", "3", "4"}
-    assert all(0 <= float(row["rotation_error_deg"]) <= 180 for row in rows)
+    missing = [row["id"] for row in rows if not row["rotation_error_deg"]]
+    assert missing == ["fet-11_run-2"], "the field of view cuts this brain; it is not found"
+    assert all(0 <= float(row["rotation_error_deg"]) <= 180 for row in rows if row["id"] not in missing)
 
 
 def test_a_real_stack_turns_with_its_world(folder: ModelFolder) -> None:
