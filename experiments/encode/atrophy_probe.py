@@ -1,6 +1,6 @@
 """Synthetic atrophy: severity k against 0 by a linear read-out of codes, upright and turned, beside the volumes.
 
-    awk 'NR == 1 || NR % 6 == 2' ../shared/data/adult/ixi_brain_2mm/subjects.csv > build/encode/some.csv
+    awk 'NR == 1 || NR % 8 == 2' ../shared/data/adult/ixi_brain_2mm/subjects.csv > build/encode/some.csv
     equivox simulate atrophy build/encode/some.csv --images ../shared/data/adult/ixi_brain_2mm/t1 \
         --labels ../shared/data/adult/ixi_brain_2mm/seg --out build/encode/atrophy2 --severities 0 2 --each
     python experiments/encode/atrophy_probe.py --atrophy build/encode/atrophy2 --model brain-encoder-t1 \

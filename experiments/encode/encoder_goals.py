@@ -3,12 +3,14 @@
     python experiments/encode/encoder_goals.py --data ../shared/data/adult/ixi_brain_2mm --model brain-encoder-t1
 
 Every view is made from the 2 mm scan by one interpolation, degraded before. Reference and view of one scan are encoded
-alone; the relative pose is the Kabsch rotation of their vectors. Writes results/encoder_goals.json.
+alone; the relative pose is the Kabsch rotation of their vectors. Writes results/encoder_goals.json; --cube 3 measures
+the symmetries of the cube anew and leaves the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from collections import defaultdict
@@ -88,11 +90,23 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=30)
     parser.add_argument("--turns", type=int, default=2, help="views of each scan, clean and with everything at once")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cube", type=int, default=0, help="measure the cube alone on so many scans, into --out")
     given = parser.parse_args()
     torch.set_num_threads(1)
     model = load_encode_model(given.model)
     subjects = read_subjects(given.data / "subjects.csv", images=given.data / "t1")
     chosen = [one for one in subjects if one.values["split"] == "test"][: given.scans]
+    if given.cube:
+        rows = []
+        for subject in chosen[: given.cube]:
+            assert subject.path is not None
+            rows.append(cube_errors(model, ScanViews.open(subject.path).view(side=model.side)))
+            print(rows[-1], flush=True)
+        document = json.loads(given.out.read_text())
+        document["cube"] = {name: max(one[name] for one in rows) for name in rows[0]}
+        document["cube_scans"] = rows
+        write_json(given.out, document)
+        return
     pose: dict[str, list[float]] = defaultdict(list)
     errors: dict[str, list[list[float]]] = defaultdict(list)
     ranks, axial_share, cube, uprights, drift = [], [], [], [], []

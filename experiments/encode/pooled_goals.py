@@ -136,7 +136,7 @@ def registered(path: Path, fixed: object) -> torch.Tensor:
     return (flip @ matrix @ flip).mT
 
 
-def between(upright: list[BrainCode], subjects: list[Subject], pairs: int) -> dict[str, object]:
+def between(upright: list[BrainCode], subjects: list[Subject], brains: int, pairs: int) -> dict[str, object]:
     """Goal G5c: the rotation between two different brains against that of rigid registration."""
     import SimpleITK as sitk  # noqa: N813 - its own habit
     from nilearn.datasets import load_mni152_template
@@ -150,7 +150,7 @@ def between(upright: list[BrainCode], subjects: list[Subject], pairs: int) -> di
     values.SetOrigin((flip @ template.affine[:3, 3]).tolist())
     other = next(one for one in subjects if one.values["split"] == "train")
     fixed = {"MNI152": values, "another brain": sitk.ReadImage(str(other.path), sitk.sitkFloat32)}
-    chosen = [place for place, one in enumerate(subjects) if one.values["split"] == "test"]
+    chosen = [place for place, one in enumerate(subjects) if one.values["split"] == "test"][:brains]
     start = time.process_time()
     turns = {
         name: torch.stack([registered(Path(str(subjects[place].path)), image) for place in chosen])
@@ -245,6 +245,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="brain-encoder-t1")
     parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--brains", type=int, default=15, help="of split=test that are paired")
     parser.add_argument("--scans", type=int, default=5, help="that are turned by every 15 degrees")
     parser.add_argument("--cache", type=Path, default=Path("build/encode"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pooled_goals.json")
@@ -268,7 +269,7 @@ def main() -> None:
     write_json(given.out, document)
     document["by_angle"] = {"scans": given.scans, **by_angle(model, upright, subjects, given.scans)}
     write_json(given.out, document)
-    document["between_brains"] = between(upright, subjects, given.pairs)
+    document["between_brains"] = between(upright, subjects, given.brains, given.pairs)
     document["cpu_s"] = round(time.process_time() - start, 1)
     write_json(given.out, document)
 

@@ -37,7 +37,7 @@ from equivox.tasks.encode.train_config import FinetuneConfig
 from equivox.weights.folder import read_model_folder
 
 ANGLES_DEG = tuple(range(0, 360, 30))
-EPOCHS = 12
+EPOCHS = 10
 FINETUNED = {
     "published, finetuned": ("soe_published", "none"),
     "CNN, finetuned": ("new:brain_cnn", "none"),
