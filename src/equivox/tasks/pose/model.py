@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +58,33 @@ class PoseModel:
         with torch.inference_mode():
             answer = self.estimator.estimate(volume, mask=mask)
         return answer.with_seconds(time.perf_counter() - started)
+
+    def follow(self, volume: Volume, before: PoseEstimate | None) -> PoseEstimate:
+        """Pose in the next frame of a series: the frame alone, or else the place where the frame before had the object.
+
+        Saturated slices, blur and noise can hide a head from the finder that is still where it was. The second look is
+        taken only if its pose is vouched for (status ``ok``); ``details`` then holds ``followed`` = 1. A model of the
+        published behaviour does not follow.
+
+        Parameters
+        ----------
+        volume
+            The frame.
+        before
+            The last estimate with a pose and a mask, on any grid; None: there is none yet.
+        """
+        alone = self.estimate(volume)
+        if alone.has_pose or before is None or before.mask is None or self.folder.config["behaviour"] != "equivox":
+            return alone
+        mask = before.mask.resample(volume.affine, volume.shape, interpolation="nearest")
+        if not bool((mask.data > 0.5).any()):
+            return alone
+        again = self.estimate(volume, mask=mask)
+        if again.status != "ok":
+            return alone
+        told = (*again.warnings, "The head was not found in this frame alone, but where the frame before had it.")
+        details = {**again.details, "followed": 1.0}
+        return replace(again, warnings=told, details=details, seconds=alone.seconds + again.seconds)
 
     def predict(self, scan: Volume | Path | str, *, mask: Volume | Path | str | None = None) -> PoseEstimate:
         """Pose of the object in a volume or a 3D file, as `equivox pose predict` writes it.

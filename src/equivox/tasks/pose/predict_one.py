@@ -114,8 +114,10 @@ def _examine(model: PoseModel, scan: Scan, job: InputJob) -> _Examined:
     kept = _Examined()
 
     def masks() -> Iterator[Float[Tensor, "x y z"]]:
+        before: PoseEstimate | None = None
         for index in range(scan.frame_count):
-            frame = _predict_frame(model, scan, index, job)
+            frame = _predict_frame(model, scan, index, job, before)
+            before = frame.estimate if frame.estimate.has_pose else before
             found = frame.estimate.mask
             if scan.is_series:
                 kept.surface = surface_of(frame, kept.surface)
@@ -137,14 +139,14 @@ def _examine(model: PoseModel, scan: Scan, job: InputJob) -> _Examined:
     return kept
 
 
-def _predict_frame(model: PoseModel, scan: Scan, index: int, job: InputJob) -> FrameResult:
-    """Estimate the pose in one frame; a user's mistake becomes status ``failed``."""
+def _predict_frame(model: PoseModel, scan: Scan, index: int, job: InputJob, before: PoseEstimate | None) -> FrameResult:
+    """Estimate the pose in one frame, given the last one found; a user's mistake becomes status ``failed``."""
     started = time.perf_counter()
     volume: Volume | None = None
     try:
         volume = scan.frame(index)
         mask = None if job.mask is None else read_mask(mask_path(job), volume, frame=index)
-        estimate = model.estimate(volume, mask=mask)
+        estimate = model.follow(volume, before) if mask is None else model.estimate(volume, mask=mask)
     except EquivoxError as error:
         failed = PoseEstimate("failed", reason=str(error), seconds=time.perf_counter() - started)
         return FrameResult(index, volume if volume is not None and job.mask is None else None, failed)

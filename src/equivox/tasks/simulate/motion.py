@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from equivox import __version__
-from equivox.errors import ConfigError, InputError
+from equivox.errors import ConfigError, EquivoxError, InputError
 from equivox.formats.atomic import atomic_path, require_absent, require_folder, write_json, write_text
 from equivox.formats.nifti import open_scan, write_volume
 from equivox.formats.tables import records_as_csv
@@ -213,11 +213,19 @@ def read_scene(inputs: MotionInputs, estimate: Estimate | None, warnings: list[s
 
 def _estimator(model: str, device: str) -> Estimate:
     loaded: Any = load_model(model, device)
-    if not hasattr(loaded, "estimate"):
+    if not hasattr(loaded, "follow"):
         raise ConfigError(f"--model {model} is a model for another task; give one for poses.")
 
+    before: Any = None
+
     def estimate(volume: Volume) -> Pose | None:
-        found: Pose | None = loaded.predict(volume).world_from_head
+        nonlocal before
+        try:
+            answer = loaded.follow(volume, before)  # as in a series: a slice's shadow may hide the head from the finder
+        except EquivoxError:
+            return None
+        found: Pose | None = answer.world_from_head
+        before = answer if found is not None else before
         return found
 
     return estimate
