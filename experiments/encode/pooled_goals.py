@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import time
 from pathlib import Path
@@ -112,7 +113,7 @@ def signs_right(rows: torch.Tensor, penalty: float) -> float:
 
 
 def registered(path: Path, fixed: object) -> torch.Tensor:
-    """Rotation fixed_from_moving by SimpleITK: mutual information, two scales, from the centres of mass; RAS axes."""
+    """Rotation fixed_from_moving by SimpleITK: correlation of all voxels, two scales, from the centres of mass; RAS axes."""
     import SimpleITK as sitk  # noqa: N813 - its own habit
 
     moving = sitk.ReadImage(str(path), sitk.sitkFloat32)
@@ -120,11 +121,10 @@ def registered(path: Path, fixed: object) -> torch.Tensor:
         fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
     )
     method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentage(0.2, 0)
+    method.SetMetricAsCorrelation()
+    method.SetMetricSamplingStrategy(method.NONE)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 60)
+    method.SetOptimizerAsRegularStepGradientDescent(2.0, 1e-3, 80)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel([4, 2])
     method.SetSmoothingSigmasPerLevel([4, 2])
@@ -246,6 +246,7 @@ def main() -> None:
     parser.add_argument("--model", default="brain-encoder-t1")
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--brains", type=int, default=15, help="of split=test that are paired")
+    parser.add_argument("--only-between", action="store_true", help="the pairs anew; the rest of --out stays")
     parser.add_argument("--scans", type=int, default=5, help="that are turned by every 15 degrees")
     parser.add_argument("--cache", type=Path, default=Path("build/encode"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pooled_goals.json")
@@ -260,6 +261,10 @@ def main() -> None:
     upright, turned = (heads_of(head, found, kind) for kind in ("upright", "turned"))
     turns = random_rotations(len(subjects), generator=generator_for(0, "haar"))
     moved = torch.from_numpy(~np.isnan(found["turned"]).any(axis=1))
+    if given.only_between:
+        kept = json.loads(given.out.read_text())
+        write_json(given.out, kept | {"between_brains": between(upright, subjects, given.brains, given.pairs)})
+        return
     document = {
         "model": model.name, "brains": len(subjects), "seed": 0, "machine": "2 cores of a cloud CPU, one thread",
         "itself": itself([one for one, kept in zip(upright, moved, strict=True) if kept], turned, turns[moved]),
