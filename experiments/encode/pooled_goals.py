@@ -113,7 +113,7 @@ def signs_right(rows: torch.Tensor, penalty: float) -> float:
 
 
 def registered(path: Path, fixed: object) -> torch.Tensor:
-    """Rotation fixed_from_moving by SimpleITK: correlation of all voxels, two scales, from the centres of mass; RAS axes."""
+    """Rotation fixed_from_moving by SimpleITK: correlation, two scales, from the centres of mass; RAS axes."""
     import SimpleITK as sitk  # noqa: N813 - its own habit
 
     moving = sitk.ReadImage(str(path), sitk.sitkFloat32)

@@ -153,30 +153,29 @@ def draw(source: Path, picture: Path) -> None:
     import matplotlib.pyplot as plt
 
     document = json.loads(source.read_text())
-    colors = {
-        "published, finetuned": "#b2182b", "published, read out": "#ef8a62", "CNN, finetuned turned": "#7f7f7f",
-        "ours vicreg, read out": "#2166ac", "ours masked, read out": "#67a9cf",
+    styles = {
+        "published, read out": ("SOE as published", "#b2182b"), "corrected, read out": ("SOE, full rank", "#ef8a62"),
+        "ours masked, read out": ("ours", "#2166ac"),
     }  # fmt: skip
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.6), layout="constrained")
     angles = [*ANGLES_DEG, 360]
-    for name, color in colors.items():
-        if name not in document["lines"]:
-            continue
+    for name, (label, color) in styles.items():
         rows = document["lines"][name]["by_angle"]
         for axis, key in zip(axes, ("mae", "E"), strict=True):
-            if key == "E" and "finetuned" in name:
-                continue
             values = [rows[str(angle % 360)][key] for angle in angles]
-            axis.plot(angles, values, color=color, marker="o", markersize=3.5, label=name)
+            axis.plot(angles, values, color=color, marker="o", markersize=3.5, label=label)
     axes[0].axhline(document["constant_mae"], color="black", linestyle=":", linewidth=1.0, label="says the mean age")
     axes[0].set_ylabel("error of age, mean [years]")
     axes[1].set_ylabel("E of the vectors [relative]")
     for axis in axes:
         axis.set_xlabel("head turned by [degrees]")
         axis.set_xticks(range(0, 361, 90))
-        axis.set_ylim(bottom=0.0)
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7, loc="upper right")
+    axes[0].set_yscale("log", base=2)
+    axes[0].set_yticks([5, 10, 20, 40, 80], ["5", "10", "20", "40", "80"])
+    axes[0].set_ylim(5.0, 110.0)
+    axes[1].set_ylim(-0.05, 2.0)
+    axes[0].legend(fontsize=8, loc="upper right")
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=130)
 
