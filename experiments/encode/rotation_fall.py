@@ -155,9 +155,9 @@ def draw(source: Path, picture: Path) -> None:
     document = json.loads(source.read_text())
     styles = {
         "published, read out": ("SOE as published", "#b2182b"), "corrected, read out": ("SOE, full rank", "#ef8a62"),
-        "ours masked, read out": ("ours", "#2166ac"),
+        "ours masked, read out": ("ours, masked reconstruction", "#2166ac"),
     }  # fmt: skip
-    figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.9), layout="constrained")
     angles = [*ANGLES_DEG, 360]
     for name, (label, color) in styles.items():
         rows = document["lines"][name]["by_angle"]
@@ -175,7 +175,7 @@ def draw(source: Path, picture: Path) -> None:
     axes[0].set_yticks([5, 10, 20, 40, 80], ["5", "10", "20", "40", "80"])
     axes[0].set_ylim(5.0, 110.0)
     axes[1].set_ylim(-0.05, 2.0)
-    axes[0].legend(fontsize=8, loc="upper right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=130)
 
