@@ -3,7 +3,7 @@
 Weights are the formula weights of the fixtures (no released checkpoint is at hand; the cost does not depend on them).
 The plain stack has the same convolutions as the E(3)-CNN, dense, and its poolings, but no norm and no gate.
 
-    python benchmarks/pose_published.py [--repeats 3] [--json out.json] [--only command|networks]
+    python benchmarks/pose_published.py [--repeats 3] [--json out.json] [--only command|networks|unet]
 
 Goals: build at most 0.5 CPU s; E(3)-CNN forward at most 1.05 times the plain stack; peak of the command at most 2.5 GB.
 """
@@ -131,10 +131,6 @@ def time_networks(repeats: int) -> dict[str, float]:
         theirs.append(cpu_seconds(lambda: plain(image)))
         ours.append(cpu_seconds(lambda: network(image)))
         print(f"plain stack {theirs[-1]:.2f}, E(3)-CNN {ours[-1]:.2f} CPU s", file=sys.stderr, flush=True)
-    del plain, network
-    unet = UNet().eval()
-    volume = torch.rand(1, 1, UNET_SIDE, UNET_SIDE, UNET_SIDE, generator=torch.Generator().manual_seed(0))
-    segment = statistics.median(cpu_seconds(lambda: unet(volume)) for _ in range(repeats))
     return {
         "build_cpu_s": build,
         "first_forward_cpu_s": first,
@@ -142,8 +138,25 @@ def time_networks(repeats: int) -> dict[str, float]:
         "plain_stack_cpu_s": statistics.median(theirs),
         "forward_over_plain": statistics.median(ours) / statistics.median(theirs),
         "first_forward_over_plain": first / statistics.median(theirs),
-        "unet_forward_cpu_s": segment,
-        "unet_over_plain": segment / statistics.median(theirs),
+    }
+
+
+@torch.inference_mode()
+def time_unet(repeats: int) -> dict[str, float]:
+    """The U-Net with its channels together, as inference runs it, and with its voxels together; interleaved."""
+    together = UNet().eval().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    apart = UNet().eval()
+    volume = torch.rand(1, 1, *[UNET_SIDE] * 3, generator=torch.Generator().manual_seed(0))
+    cpu_seconds(lambda: together(volume))
+    ours, theirs = [], []
+    for _ in range(repeats):
+        theirs.append(cpu_seconds(lambda: apart(volume)))
+        ours.append(cpu_seconds(lambda: together(volume)))
+    ratio = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+    return {
+        "unet_forward_cpu_s": statistics.median(ours),
+        "unet_voxels_together_cpu_s": statistics.median(theirs),
+        "unet_layout_ratio": ratio,
     }
 
 
@@ -193,15 +206,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", choices=["command", "networks"])
+    parser.add_argument("--only", choices=["command", "networks", "unet"])
     options = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, float] = {}
-    if options.only != "networks":
+    if options.only in (None, "command"):
         with tempfile.TemporaryDirectory() as folder:
             result |= measure_command(Path(folder))
-    if options.only != "command":
+    if options.only in (None, "networks"):
         result |= time_networks(options.repeats)
+    if options.only in (None, "networks", "unet"):
+        result |= time_unet(options.repeats)
+        if "plain_stack_cpu_s" in result:
+            result["unet_over_plain"] = result["unet_forward_cpu_s"] / result["plain_stack_cpu_s"]
     print(f"torch {torch.__version__}, 1 thread, float32; E(3)-CNN 1x{SIDE}^3, U-Net 1x{UNET_SIDE}^3")
     for name, value in result.items():
         print(f"{name:28} {value:8.3f}")
