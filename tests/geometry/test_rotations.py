@@ -170,3 +170,17 @@ def test_the_library_of_conversions_is_loaded_when_it_is_needed_and_not_before()
     code = "import sys, equivox.geometry.rotations; print('roma' in sys.modules or 'torch._dynamo' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_rotation_found_in_inference_mode_spoils_no_later_gradient() -> None:
+    """In a process of its own: what a library keeps from its first use lasts as long as the process."""
+    script = (
+        "import torch\n"
+        "from equivox.geometry.rotations import nearest_rotation\n"
+        "with torch.inference_mode():\n"
+        "    nearest_rotation(torch.eye(3)[None])\n"
+        "matrix = torch.eye(3)[None].requires_grad_()\n"
+        "nearest_rotation(matrix + 0.1 * torch.ones(3, 3)).square().sum().backward()\n"
+        "assert matrix.grad is not None\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

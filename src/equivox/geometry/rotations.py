@@ -239,6 +239,8 @@ def geodesic_angle(first: Float[Tensor, "*batch 3 3"], second: Float[Tensor, "*b
 
 def nearest_rotation(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation nearest in the Frobenius norm, determinant +1 always (special orthogonal Procrustes)."""
+    if not torch.compiler.is_compiling():
+        _keep_outside_inference(matrix.device)
     return _roma().special_procrustes(matrix)
 
 
@@ -267,6 +269,13 @@ def _cube_symmetries(improper: bool) -> Tensor:
 def cube_group(*, improper: bool = False) -> Float[Tensor, "count 3 3"]:
     """The 24 rotations of the cube, identity first; with ``improper`` all 48 symmetries."""
     return _cube_symmetries(improper).clone()
+
+
+@lru_cache
+def _keep_outside_inference(device: torch.device) -> None:
+    """Let the library make what it keeps per device now: made in inference mode, it would refuse gradients later."""
+    with torch.inference_mode(False):
+        _roma().special_procrustes(torch.eye(3, device=device))
 
 
 def _roma() -> Any:
