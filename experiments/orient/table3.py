@@ -2,10 +2,17 @@
 
 10,000 fixed pictures of 33 px at 3 Å without noise or transfer, centred; the last step's weights; 1,000 test pictures
 of each distribution. Methods: ``mixture`` (ours: 24 poses refined on 4,608), ``hard`` (the paper's loss on the true
-one of 24 cells, body-frame offset, no second look), ``unimodal`` (one pose from the features of all 24), ``conv2d``
-(a plain network), ``template`` (best normalised correlation with clean templates on a grid; nothing is learned).
+one of 24 cells, body-frame offset, no second look), ``unimodal`` (one pose from the features of all 24), ``so2`` (a
+mixture over nine in-plane turns of one network, whose offsets reach every pose), ``conv2d`` (a plain network),
+``template`` (best normalised correlation with clean templates on a grid; nothing is learned).
 
-    python experiments/orient/table3.py mixture --train uniform --epochs 3 --structures ../shared/data/cryoem/structures
+    python experiments/orient/table3.py mixture --train uniform --epochs 3
+    python experiments/orient/table3.py mixture --train uniform --epochs 6 --snr 0.1 --defocus-angstrom 8000 25000
+    python experiments/orient/table3.py mixture --train histogram --epochs 3
+
+With ``--snr`` (variance of signal to noise over the picture) training and test have that noise; with a range of
+underfocus the transfer of a microscope too, its phases flipped. ``histogram`` are the views measured in another
+experiment (``poses/view_histogram_12x24.npz``).
 """
 
 from __future__ import annotations
@@ -14,8 +21,10 @@ import argparse
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -58,31 +67,58 @@ class PlainRegressor(nn.Module):
         return nearest_rotation(self.layers(pictures).unflatten(-1, (3, 3)) + 0.1 * torch.eye(3))
 
 
-def pictures_of(name: str, views: str, seed: int, structures: Path, *, train: int, test: int) -> tuple[dict, dict]:
-    file, chains, symmetry, pixel = OBJECTS[name]
-    particle = load_particle(structures / file, chains=chains).points
-    picture = PictureConfig(side=33, pixel_size_angstrom=pixel, transfer="none", symmetry=symmetry)
-    simulation = SimulationConfig(particles=train, fixed=True, validation=test, views=views)
+@dataclass(frozen=True)
+class Scene:
+    """What is seen, and how well."""
+
+    name: str
+    data: Path
+    snr: float | None = None
+    defocus_angstrom: tuple[float, float] | None = None
+
+    @property
+    def transfer(self) -> str:
+        """What is done about the microscope."""
+        return "none" if self.defocus_angstrom is None else "flip"
+
+    def histogram(self) -> np.ndarray:
+        """Measured views: cos(tilt) by rot."""
+        with np.load(self.data / "poses" / "view_histogram_12x24.npz") as archive:
+            found: np.ndarray = archive["counts"].astype(np.float64)
+        return found
+
+
+def pictures_of(scene: Scene, views: str, seed: int, *, train: int, test: int) -> tuple[dict, dict]:
+    file, chains, symmetry, pixel = OBJECTS[scene.name]
+    particle = load_particle(scene.data / "structures" / file, chains=chains).points
+    picture = PictureConfig(side=33, pixel_size_angstrom=pixel, transfer=scene.transfer, symmetry=symmetry)
+    noise = None if scene.snr is None else (scene.snr, scene.snr)
+    simulation = SimulationConfig(
+        particles=train, fixed=True, validation=test, views=views, snr=noise, defocus_angstrom=scene.defocus_angstrom
+    )
+    histogram = scene.histogram() if views == "histogram" else None
     found = []
     for training in (True, False):
-        samples = SimulatedPictures(particle, picture, simulation, seed=seed, training=training)
+        samples = SimulatedPictures(particle, picture, simulation, seed=seed, training=training, histogram=histogram)
         rows = [samples.sample(0, index) for index in range(len(samples))]
         found.append({key: torch.stack([row[key] for row in rows]) for key in ("picture", "rotation")})
     return found[0], found[1]
 
 
-def recipe(method: str, name: str, epochs: int, batch: int) -> OrientTraining:
-    _, _, symmetry, pixel = OBJECTS[name]
-    values = {"symmetry": symmetry, "pixel_size_angstrom": pixel, "transfer": "none", "epochs": epochs}
+def recipe(method: str, scene: Scene, epochs: int, batch: int) -> OrientTraining:
+    _, _, symmetry, pixel = OBJECTS[scene.name]
+    values = {"symmetry": symmetry, "pixel_size_angstrom": pixel, "transfer": scene.transfer, "epochs": epochs}
     if method == "hard":
         values |= {"loss": "hard", "fine": False, "turn_grid": False}
     if method == "unimodal":
         values |= {"head": "unimodal", "fine": False, "turn_grid": False}
+    if method == "so2":
+        values |= {"coarse_grid": "C9", "offset": "procrustes", "fine": False, "turn_grid": False}
     return OrientTraining().with_values(**values, batch_size=batch)
 
 
-def train(method: str, name: str, data: dict, *, seed: int, epochs: int, batch: int) -> nn.Module | OrientCourse:
-    settings = recipe(method, name, epochs, batch)
+def train(method: str, scene: Scene, data: dict, *, seed: int, epochs: int, batch: int) -> nn.Module | OrientCourse:
+    settings = recipe(method, scene, epochs, batch)
     if method == "conv2d":
         torch.manual_seed(seed_for(seed, "weights"))
         network: nn.Module = PlainRegressor()
@@ -115,7 +151,10 @@ def train(method: str, name: str, data: dict, *, seed: int, epochs: int, batch: 
             optimizer.step()
             total += float(loss.detach())
             step += 1
-        print(f"{method} {name} seed {seed} epoch {epoch + 1}/{epochs} loss {total / (count // batch):.3f}", flush=True)
+        print(
+            f"{method} {scene.name} seed {seed} epoch {epoch + 1}/{epochs} loss {total / (count // batch):.3f}",
+            flush=True,
+        )
     network.eval()
     return network if course is None else course
 
@@ -141,13 +180,13 @@ def answers(
     return torch.cat(poses), torch.cat(told)
 
 
-def match_templates(name: str, test: dict, structures: Path, grid: str) -> Tensor:
+def match_templates(scene: Scene, test: dict, grid: str) -> Tensor:
     """The pose of the best template by normalised correlation."""
     from equivox.simulate.point_particle import project_points
     from equivox.tasks.orient.picture import standardise
 
-    file, chains, _, pixel = OBJECTS[name]
-    particle = load_particle(structures / file, chains=chains).points
+    file, chains, _, pixel = OBJECTS[scene.name]
+    particle = load_particle(scene.data / "structures" / file, chains=chains).points
     matrices = rotation_grid(grid).matrices
     best, place = torch.full((len(test["picture"]),), -2.0), torch.zeros(len(test["picture"]), dtype=torch.long)
     for start in range(0, len(matrices), 512):
@@ -161,8 +200,8 @@ def match_templates(name: str, test: dict, structures: Path, grid: str) -> Tenso
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("method", choices=("mixture", "hard", "unimodal", "conv2d", "template"))
-    parser.add_argument("--train", choices=("uniform", "preferred"), default="uniform")
+    parser.add_argument("method", choices=("mixture", "hard", "unimodal", "so2", "conv2d", "template"))
+    parser.add_argument("--train", choices=("uniform", "preferred", "histogram"), default="uniform")
     parser.add_argument("--object", choices=sorted(OBJECTS), default="11as-A")
     parser.add_argument("--grid", default="healpix-4", help="of the templates")
     parser.add_argument("--epochs", type=int, default=4)
@@ -170,7 +209,10 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--structures", type=Path, default=Path("../shared/data/cryoem/structures"))
+    parser.add_argument("--snr", type=float, help="variance of signal to noise over the picture; without: no noise")
+    parser.add_argument("--defocus-angstrom", type=float, nargs=2, help="range of underfocus; without: no transfer")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/cryoem"))
+    parser.add_argument("--tag", default="", help="ends the name of the results' file, for another recipe")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -180,15 +222,15 @@ def main() -> None:
     group = None if len(whole) == 1 else whole
     learned = given.method != "template"
     count = given.pictures if learned else 1
-    data, own_test = pictures_of(given.object, given.train, given.seed, given.structures, train=count, test=given.tests)
+    defocus = None if given.defocus_angstrom is None else tuple(given.defocus_angstrom)
+    scene = Scene(given.object, given.data, given.snr, defocus)
+    data, own_test = pictures_of(scene, given.train, given.seed, train=count, test=given.tests)
     tests = {given.train: own_test}
-    if given.train == "preferred":
-        tests["uniform"] = pictures_of(
-            given.object, "uniform", given.seed, given.structures, train=1, test=given.tests
-        )[1]
+    if given.train != "uniform":
+        tests["uniform"] = pictures_of(scene, "uniform", given.seed, train=1, test=given.tests)[1]
     model = None
     if learned:
-        model = train(given.method, given.object, data, seed=given.seed, epochs=given.epochs, batch=given.batch)
+        model = train(given.method, scene, data, seed=given.seed, epochs=given.epochs, batch=given.batch)
     parameters = 0
     if model is not None:
         network = model.network if isinstance(model, OrientCourse) else model
@@ -197,7 +239,7 @@ def main() -> None:
     rows = {}
     for views, test in tests.items():
         if model is None:
-            poses, told = match_templates(given.object, test, given.structures, given.grid), torch.zeros(given.tests)
+            poses, told = match_templates(scene, test, given.grid), torch.zeros(given.tests)
         else:
             poses, told = answers(model, test["picture"], group, given.method)
         angles = orientation_angles(test["rotation"], poses, group=group)
@@ -208,6 +250,7 @@ def main() -> None:
             rows[views]["reliability"] = reliability(told, torch.rad2deg(angles) <= 10.0).as_dict()
     document = {
         "method": given.method, "object": given.object, "symmetry": symmetry, "train": given.train, "seed": given.seed,
+        "snr": given.snr, "defocus_angstrom": given.defocus_angstrom, "tag": given.tag,
         "epochs": given.epochs if learned else 0, "pictures": given.pictures if learned else 0, "tests": given.tests,
         "grid": given.grid if not learned else "O", "parameters": parameters, "errors": rows,
         "constant_guess_preferred_rad": constant_guess_rad(0.1), "cpu_s_training": round(trained_s, 1),
@@ -215,7 +258,9 @@ def main() -> None:
     }  # fmt: skip
     given.out.mkdir(parents=True, exist_ok=True)
     mark = given.grid if not learned else given.method
-    path = given.out / f"{given.object}_{given.train}_{mark}_seed{given.seed}.json"
+    seen = ("" if given.snr is None else f"_snr{given.snr:g}") + ("" if defocus is None else "_transfer")
+    seen += f"_{given.tag}" if given.tag else ""
+    path = given.out / f"{given.object}_{given.train}_{mark}{seen}_seed{given.seed}.json"
     path.write_text(json.dumps(document, indent=2) + "\n")
     for views, row in rows.items():
         print(
