@@ -41,6 +41,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "ours, R = 24": {"network": {"preset": "ball_cryo45_3k"}, "epochs": 8},
     "ours, wide": {"network": {"preset": "ball_cryo45_15k", "grid": "d4opt-16"}, "epochs": 8},
     "cubes": {"network": {"preset": "so3_cryo45", "grid": "d4opt-16", "aggregation": "al1"}, "epochs": 8},
+    "SO(2)": {"network": {"preset": "so2_cryo45"}, "epochs": 8},
+    "linear": {"network": {"preset": "linear_cryo45"}, "epochs": 24, "rotate": "quarter"},
     "cnn": {"network": {"preset": "conv_cryo45"}, "epochs": 24, "rotate": "quarter"},
     "cnn, free logit": {"network": {"preset": "conv_cryo45_free"}, "epochs": 24, "rotate": "quarter"},
     "cnn, free logit, upright": {"network": {"preset": "conv_cryo45_free"}, "epochs": 24},

@@ -1,12 +1,18 @@
-"""The table of simulated crops in its smallest deciding form: average precision, cross-entropy, accuracy, parameters.
+"""The table of simulated crops: average precision, cross-entropy, accuracy, parameters.
 
-    python experiments/pick/simulated.py --arms linear "conv + turns" "conv, free logit + turns" "ball 3k" --seeds 0
+    python experiments/pick/simulated.py --set gaussians --snr 0.1 --crops 4000 --seeds 0 1 2 --arms all
+    python experiments/pick/simulated.py --set gaussians --snr 0.1 --crops 1000 --steps 320 --seeds 0 1 2 \\
+        --arms "conv + turns" "conv, free logit + turns" "SO(3)-AL1 cubes" "ball 3k, R = 16"
+    python experiments/pick/simulated.py --set antibody --snr 0.4 --crops 2000 --arms linear "conv + turns" "ball 3k"
 
-Micrographs of the antibody 1IGY (map of ``structures/``) at 8 Å a pixel with CTF, coloured noise, decoys, broken parts,
-dirt, carbon (equivox.simulate), other micrographs for training and test. Crops of 45 x 45 pixels, normalised by
-micrograph: 10 % hold a particle within 2.5 pixels of the centre; of the others 30 % are particles 13 to 19 pixels off,
-25 % decoys, the rest elsewhere. Adam, 2e-3 along a cosine, batches of 128, last epoch. Writes
-``results/simulated.json``.
+``gaussians`` are the crops of :mod:`equivox.simulate.crop_set`: a particle of 30 Gaussians with the transfer of a
+microscope in white noise, decoys, particles off the middle. ``antibody`` are cut from whole micrographs of 1IGY (map
+of ``structures/``) at 8 Å a pixel with CTF, coloured noise, decoys, broken parts, dirt, carbon, other micrographs for
+training and test, normalised by micrograph. Crops have 45 x 45 pixels; 10 % hold a particle within 2.5 pixels of the
+centre; of the others 30 % are particles 13 to 19 pixels off, 25 % decoys, the rest elsewhere. Adam, 2e-3 along a
+cosine, batches of 128, last epoch; the seed draws the particle, the crops and the weights. The projected networks get
+5 epochs where the plain ones get 8; ``--steps`` instead gives the plain ones so many steps and the projected ones 0.4
+times as many. Writes ``results/simulated.json``.
 """
 
 from __future__ import annotations
@@ -25,6 +31,8 @@ from torch import Tensor, nn
 from equivox.formats.mrc import read_mrc
 from equivox.metrics.picking import precision_recall
 from equivox.nets.projected_presets import build_projected
+from equivox.run.seeds import generator_for
+from equivox.simulate.crop_set import crop_particle, crop_set
 from equivox.simulate.ctf import Microscope
 from equivox.simulate.micrograph import simulate_micrograph
 from equivox.simulate.micrograph_config import MicrographSimulation
@@ -41,8 +49,13 @@ ARMS: dict[str, dict[str, Any]] = {
     "SO(2)-AL1": {"preset": "so2_cryo45", "epochs": 5},
     "SO(3)-AL1 cubes": {"preset": "so3_cryo45", "epochs": 5},
     "ball 3k": {"preset": "ball_cryo45_3k", "epochs": 5},
+    "ball 3k, R = 16": {"preset": "ball_cryo45_3k", "grid": "d4opt-16", "epochs": 5},
     "ball 15k": {"preset": "ball_cryo45_15k", "epochs": 5},
+    "ball 15k, R = 16": {"preset": "ball_cryo45_15k", "grid": "d4opt-16", "epochs": 5},
 }
+TABLE = ("linear", "conv", "conv + turns", "conv, free logit + turns", "resnet + turns", "SO(2)-AL1", "SO(3)-AL1 cubes",
+         "ball 3k, R = 16")  # fmt: skip
+"""``--arms all``."""
 
 
 def load_specimen(data: Path) -> Specimen:
@@ -114,15 +127,26 @@ def make_crops(specimen: Specimen, snr: float, count: int, seed: int) -> tuple[T
     return torch.stack(chosen)[:, None].float(), labels
 
 
-def run(arm: str, seed: int, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> dict[str, Any]:
-    """Train one network and judge it."""
+def gaussian_crops(snr: float, count: int, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
+    """Crops (crop, 1, y, x) of unit noise and labels; one particle a seed."""
+    particle = crop_particle(generator=generator_for(seed, "particle"))
+    found = crop_set(count, particle, snr=snr, generator=generator_for(seed, purpose))
+    return found.images[:, None].float(), found.positive.float()
+
+
+def run(
+    arm: str, seed: int, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], most_steps: int = 0
+) -> dict[str, Any]:
+    """Train one network and judge it; ``most_steps`` is for the plain networks, in place of their epochs."""
     settings = ARMS[arm]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network: nn.Module = build_projected(settings["preset"])
+        network: nn.Module = build_projected(settings["preset"], grid=settings.get("grid"))
     draw = torch.Generator().manual_seed(seed)
     crops, labels = training
     epochs, steps = settings["epochs"], -(-len(crops) // 128)
+    if most_steps:
+        epochs = round(most_steps * (1.0 if epochs == 8 else 0.4) / steps)
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * steps)
     start = time.process_time()
@@ -156,21 +180,35 @@ def run(arm: str, seed: int, training: tuple[Tensor, Tensor], test: tuple[Tensor
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cryoem"))
-    parser.add_argument("--arms", nargs="+", default=["linear", "conv + turns", "conv, free logit + turns", "ball 3k"])
+    parser.add_argument("--set", choices=("antibody", "gaussians"), default="antibody")
+    parser.add_argument("--steps", type=int, default=0, help="of the plain networks; without: 8 epochs, projected 5")
+    parser.add_argument(
+        "--arms",
+        nargs="+",
+        choices=("all", *ARMS),
+        default=["linear", "conv + turns", "conv, free logit + turns", "ball 3k"],
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--snr", type=float, default=0.05)
     parser.add_argument("--crops", type=int, default=3000)
     parser.add_argument("--test-crops", type=int, default=2000)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    specimen = load_specimen(chosen.data)
+    specimen = load_specimen(chosen.data) if chosen.set == "antibody" else None
+    keys = ("set", "snr", "arm", "seed", "crops")
     for seed in chosen.seeds:
-        training = make_crops(specimen, chosen.snr, chosen.crops, 1000 + seed)
-        test = make_crops(specimen, chosen.snr, chosen.test_crops, 2000 + seed)
-        for arm in chosen.arms:
+        if specimen is not None:
+            training = make_crops(specimen, chosen.snr, chosen.crops, 1000 + seed)
+            test = make_crops(specimen, chosen.snr, chosen.test_crops, 2000 + seed)
+        else:
+            training = gaussian_crops(chosen.snr, chosen.crops, seed, "train")
+            test = gaussian_crops(chosen.snr, chosen.test_crops, seed, "test")
+        for arm in TABLE if chosen.arms == ["all"] else chosen.arms:
             rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-            row = {"snr": chosen.snr, **run(arm, seed, training, test)}
-            rows = [old for old in rows if any(old[key] != row[key] for key in ("snr", "arm", "seed", "crops"))]
+            key = (chosen.set, chosen.snr, arm, seed, chosen.crops)
+            if any(tuple(old[name] for name in keys) == key for old in rows):
+                continue
+            row = {"set": chosen.set, "snr": chosen.snr, **run(arm, seed, training, test, chosen.steps)}
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps([*rows, row], indent=1) + "\n")
             print(row, flush=True)
