@@ -223,16 +223,10 @@ def network_curves() -> dict[str, list[tuple[float, float]]]:
 
 
 def draw(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
+    from equivox.report.figures import BLUE, GREY, RED, as_svg, new_figure
 
-    from equivox.report.charts import STYLE
-
-    colours = {"ours (balls)": "#2463a8", "cubes, interpolated": "#c0392b", "plain convolutions": "#59636e"}
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 3.0), layout="constrained")
-        FigureCanvasSVG(figure)
+    colours = {"ours (balls)": BLUE, "cubes, interpolated": RED, "plain convolutions": GREY}
+    with new_figure(5.6, 3.0) as figure:
         panel: Any = figure.subplots()
         for name, values in curves.items():
             angles, levels = zip(*values, strict=True)
@@ -242,7 +236,7 @@ def draw(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:
         )
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False, fontsize=8, loc="center right")
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
+        path.write_bytes(as_svg(figure))
 
 
 def accuracy(arguments: argparse.Namespace) -> None:

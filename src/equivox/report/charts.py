@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-
-STYLE: dict[Any, Any] = {"svg.hashsalt": "equivox", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}
+from equivox.report.figures import as_svg, new_figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +29,7 @@ def error_chart(stacks: Sequence[StackError]) -> bytes:
             worst[stack.subject] = 181.0
     order = sorted(worst, key=lambda subject: (worst[subject], subject))
     column = {subject: index for index, subject in enumerate(order)}
-    with rc_context(STYLE):
-        figure = Figure(figsize=(max(4.0, min(0.45 * len(order) + 1.5, 12.0)), 3.4), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(max(4.0, min(0.45 * len(order) + 1.5, 12.0)), 3.4) as figure:
         panel: Any = figure.subplots()
         panel.axhspan(90, 180, color="#cf222e", alpha=0.10, lw=0)
         panel.text(0.005, 92, "flips", color="#cf222e", va="bottom", transform=panel.get_yaxis_transform())
@@ -64,10 +57,4 @@ def error_chart(stacks: Sequence[StackError]) -> bytes:
         )
         panel.legend(frameon=False, loc="upper left")
         panel.spines[["top", "right"]].set_visible(False)
-        return _svg(figure)
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
-    return buffer.getvalue()
+        return as_svg(figure)

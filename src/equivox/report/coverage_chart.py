@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import BoundaryNorm, ListedColormap
-from matplotlib.figure import Figure
 
-from equivox.report.charts import STYLE
+from equivox.report.figures import as_svg, new_figure
 
 COUNT_COLORS = ("#cf222e", "#dfe3e8", "#7fa8d9", "#1f4e8c")
 """Never, once, twice, more often."""
@@ -41,9 +37,7 @@ def coverage_bars(rows: Sequence[dict[str, Any]]) -> bytes:
     orientations = list(dict.fromkeys(str(row["orientation"]) for row in rows))
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
     width = 0.8 / len(methods)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.0, 2.9), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(9.0, 2.9) as figure:
         panels = figure.subplots(1, 2)
         for index, method in enumerate(methods):
             mine = {row["orientation"]: row for row in rows if row["method"] == method}
@@ -61,7 +55,7 @@ def coverage_bars(rows: Sequence[dict[str, Any]]) -> bytes:
             panel.set_xticks(range(len(orientations)), orientations)
             panel.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside upper center", ncol=len(methods), frameon=False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def coverage_maps(maps: Sequence[CoverageMap]) -> bytes:
@@ -70,10 +64,7 @@ def coverage_maps(maps: Sequence[CoverageMap]) -> bytes:
     methods = list(dict.fromkeys(one.method for one in maps))
     colors = ListedColormap(["white", *COUNT_COLORS])
     norm = BoundaryNorm([-1.5, -0.5, 0.5, 1.5, 2.5, 1e9], colors.N)
-    with rc_context(STYLE):
-        size = (1.9 * len(methods) + 0.6, 1.9 * len(orientations) + 0.5)
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(1.9 * len(methods) + 0.6, 1.9 * len(orientations) + 0.5) as figure:
         panels = figure.subplots(len(orientations), len(methods), squeeze=False)
         for one in maps:
             row, column = orientations.index(one.orientation), methods.index(one.method)
@@ -86,10 +77,4 @@ def coverage_maps(maps: Sequence[CoverageMap]) -> bytes:
             panel.tick_params(labelsize=6)
             panel.set_title(f"{one.orientation}, {one.method}", fontsize=8)
             panel.spines[["top", "right"]].set_visible(False)
-        return _svg(figure)
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
-    return buffer.getvalue()
+        return as_svg(figure)

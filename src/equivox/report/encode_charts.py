@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-
-from equivox.report.charts import STYLE
+from equivox.report.figures import GREY, as_svg, new_figure
 
 COLORS = ("#2463a8", "#c0392b", "#2e8b57", "#8e5ea2")
-GREY = "#59636e"
 HAAR_PLACE = 222
 """Where random rotations are drawn on the axis of angles."""
 
@@ -23,9 +17,7 @@ def prediction_chart(truth: Sequence[float], predictors: Sequence[tuple[str, Seq
     """Predicted against true numbers, one panel per predictor."""
     low = min(*truth, *(min(values) for _, values in predictors))
     high = max(*truth, *(max(values) for _, values in predictors))
-    with rc_context(STYLE):
-        figure = Figure(figsize=(3.2 * len(predictors) + 0.4, 3.3), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(3.2 * len(predictors) + 0.4, 3.3) as figure:
         panels = figure.subplots(1, len(predictors), squeeze=False)[0]
         for panel, (title, values), color in zip(panels, predictors, COLORS, strict=False):
             panel.plot([low, high], [low, high], color=GREY, lw=1)
@@ -33,7 +25,7 @@ def prediction_chart(truth: Sequence[float], predictors: Sequence[tuple[str, Seq
             panel.set(xlabel=f"true {name}", ylabel=f"predicted {name}", aspect="equal")
             panel.set_title(title, fontsize=9)
             panel.spines[["top", "right"]].set_visible(False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +68,7 @@ def turn_chart(
     from_zero
         Whether the metric's axis begins at 0.
     """
-    with rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 2.7), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(7.6, 2.7) as figure:
         left, middle, right = figure.subplots(1, 3)
         left.axhline(chance, color=GREY, ls=":", lw=1.2, label="chance")
         if trivial is not None:
@@ -105,14 +95,8 @@ def turn_chart(
             left.set_ylim(bottom=0)
         middle.set_ylim(bottom=0)
         right.set_ylim(bottom=0)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _legend(panel: Any) -> None:
     panel.legend(frameon=False, fontsize=6.5)
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
-    return buffer.getvalue()

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-
-from equivox.report.charts import STYLE
+from equivox.report.figures import as_svg, new_figure
 
 JUMP_MM = 10.0
 """A step of the surface from one frame to the next that is, on average, larger is marked as a jump."""
@@ -39,9 +34,7 @@ def motion_chart(
     timed = all(row.get("time_s") is not None for row in rows)
     time = [float(row["time_s"]) if timed else float(row["frame"]) for row in rows]
     against = "first frame" if reference == "first" else "median pose"
-    with rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 2.9), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(10.5, 2.9) as figure:
         panels = figure.subplots(1, 3)
         for panel, kind, label in (
             (panels[0], "turn_{}_deg", f"turn against {against} [°]"),
@@ -63,9 +56,7 @@ def motion_chart(
             for when, row in zip(time, rows, strict=True):
                 if row["turn_x_deg"] is None:
                     panel.axvline(when, ymax=0.03, color="#8b8b8b", lw=2)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
-    return buffer.getvalue()
+        return as_svg(figure)
 
 
 def _surface(

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
-from equivox.report.charts import STYLE
+from equivox.report.figures import BLUE, GREY, RED, as_svg, new_figure
 
-BLUE, RED, GREY = "#2463a8", "#c0392b", "#59636e"
 SMOOTH = 8
 """Cells along each side of a bin, so that its edges follow the map."""
 
@@ -35,9 +30,7 @@ def view_map(counts: Int[np.ndarray, "row column"]) -> bytes:
     latitude = np.arcsin(np.linspace(-1.0, 1.0, rows * SMOOTH + 1))
     longitude = np.linspace(-np.pi, np.pi, columns * SMOOTH + 1)
     mean = max(float(counts.mean()), 1e-12)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.7), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(7.2, 3.7) as figure:
         panel: Any = figure.add_subplot(111, projection="mollweide")
         top = max(2.0, float(counts.max()) / mean)
         drawn = panel.pcolormesh(longitude, latitude, fine / mean, cmap="viridis", vmin=0.0, vmax=top, rasterized=True)
@@ -45,7 +38,7 @@ def view_map(counts: Int[np.ndarray, "row column"]) -> bytes:
         panel.set_yticks(np.radians([-60, -30, 0, 30, 60]), ["tilt 150°", "120°", "90°", "60°", "30°"])
         panel.grid(lw=0.4, color="white", alpha=0.5)
         figure.colorbar(drawn, ax=panel, shrink=0.8, label="particles / even share")
-        return _svg(figure)
+        return as_svg(figure, pixels_per_inch=110)
 
 
 def histogram_chart(
@@ -57,9 +50,7 @@ def histogram_chart(
     marks: Sequence[tuple[str, float]] = (),
 ) -> bytes:
     """How many particles have which value; ``marks`` are named vertical lines."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 2.6), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(5.6, 2.6) as figure:
         panel: Any = figure.subplots()
         panel.hist(np.clip(np.asarray(values, dtype=float), *limits), bins=bins, range=limits, color=BLUE, alpha=0.85)
         for name, place in marks:
@@ -68,7 +59,7 @@ def histogram_chart(
             panel.legend(frameon=False)
         panel.set(xlabel=label, ylabel="particles", xlim=limits)
         panel.spines[["top", "right"]].set_visible(False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def reliability_chart(
@@ -78,9 +69,7 @@ def reliability_chart(
 
     Points are as large as their bins are full; ``values`` are the confidences themselves.
     """
-    with rc_context(STYLE):
-        figure = Figure(figsize=(6.8, 3.0), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(6.8, 3.0) as figure:
         left, right = figure.subplots(1, 2)
         left.plot([0, 1], [0, 1], ":", color=GREY, lw=1)
         sizes = 20 + 160 * np.asarray(count, dtype=float) / max(1, max(count, default=1))
@@ -92,15 +81,13 @@ def reliability_chart(
         right.set(xlabel="confidence", ylabel="particles", xlim=(0, 1))
         for panel in (left, right):
             panel.spines[["top", "right"]].set_visible(False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def example_chart(examples: Sequence[Example], *, columns: int = 6) -> bytes:
     """Pictures in rows, row 0 of each on top; grey levels from the 1st to the 99th percentile."""
     rows = max(1, -(-len(examples) // columns))
-    with rc_context({**STYLE, "font.size": 7.5}):
-        figure = Figure(figsize=(1.35 * columns, 1.75 * rows), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(1.35 * columns, 1.75 * rows, font_size=7.5) as figure:
         panels = figure.subplots(rows, columns, squeeze=False)
         for panel in panels.flat:
             panel.axis("off")
@@ -108,10 +95,4 @@ def example_chart(examples: Sequence[Example], *, columns: int = 6) -> bytes:
             low, high = np.percentile(example.picture, [1, 99])
             panel.imshow(example.picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-9), interpolation="nearest")
             panel.set_title(example.caption, fontsize=7.5)
-        return _svg(figure)
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white", dpi=110)
-    return buffer.getvalue()
+        return as_svg(figure, pixels_per_inch=110)

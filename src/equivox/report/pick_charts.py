@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from equivox.report.charts import STYLE
-from equivox.report.shape_charts import BLUE, GREY, RED
+from equivox.report.figures import BLUE, GREY, RED, as_svg, new_figure
 
 BINS = 40
 
@@ -30,8 +26,8 @@ class CurveBand:
 def score_chart(log_odds: Sequence[float], threshold: float, right: Sequence[bool] | None = None) -> bytes:
     """How many candidates have which log-odds; with ``right``, those that match a label and those that do not."""
     values = np.clip(np.asarray(log_odds, dtype=np.float64), -8.0, 12.0)
-    with rc_context(STYLE):
-        figure, panel = _panel(5.4, 2.8)
+    with new_figure(5.4, 2.8) as figure:
+        panel = _panel(figure)
         edges = np.linspace(
             min(-4.0, float(values.min(initial=0.0))), max(4.0, float(values.max(initial=0.0))), BINS + 1
         )
@@ -48,7 +44,7 @@ def score_chart(log_odds: Sequence[float], threshold: float, right: Sequence[boo
             panel.axvline(level, color=RED, ls="--", lw=1, label=f"threshold {threshold:.2f}")
         panel.set(xlabel="log-odds of a candidate", ylabel="candidates")
         panel.legend(frameon=False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def precision_recall_chart(
@@ -59,8 +55,8 @@ def precision_recall_chart(
     others: Sequence[float] = (),
 ) -> bytes:
     """Precision against recall with a confidence band; points at the precision and recall of the best F1."""
-    with rc_context(STYLE):
-        figure, panel = _panel(4.2, 3.4)
+    with new_figure(4.2, 3.4) as figure:
+        panel = _panel(figure)
         if band is not None:
             panel.fill_between(
                 band.recall, band.low, band.high, color=BLUE, alpha=0.18, lw=0, label="95 % over micrographs"
@@ -70,13 +66,13 @@ def precision_recall_chart(
             panel.plot(others[0], others[1], "o", color=RED, ms=5, label="best F1")
         panel.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
         panel.legend(frameon=False, loc="lower left")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def reliability_chart(said: Sequence[float], right: Sequence[float], counts: Sequence[int], error: float) -> bytes:
     """The share of right picks against the probability they were given; the size of a point says how many there are."""
-    with rc_context(STYLE):
-        figure, panel = _panel(3.8, 3.4)
+    with new_figure(3.8, 3.4) as figure:
+        panel = _panel(figure)
         panel.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
         sizes = 12.0 + 120.0 * np.asarray(counts, dtype=np.float64) / max([*counts, 1])
         panel.plot(said, right, color=BLUE, lw=0.8, alpha=0.6)
@@ -85,7 +81,7 @@ def reliability_chart(said: Sequence[float], right: Sequence[float], counts: Seq
             xlabel="probability said", ylabel="share that match a label", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03),
             title=f"mean gap {error:.3f}",
         )  # fmt: skip
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def orientation_chart(rot_deg: Sequence[float], tilt_deg: Sequence[float]) -> bytes:
@@ -93,27 +89,17 @@ def orientation_chart(rot_deg: Sequence[float], tilt_deg: Sequence[float]) -> by
     longitude = np.deg2rad((np.asarray(rot_deg, dtype=np.float64) + 180.0) % 360.0 - 180.0)
     latitude = np.deg2rad(90.0 - np.asarray(tilt_deg, dtype=np.float64))
     places, counts = np.unique(np.round(np.stack([longitude, latitude], axis=1), 4), axis=0, return_counts=True)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.4, 2.9), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(5.4, 2.9) as figure:
         panel: Any = figure.add_subplot(projection="mollweide")
         panel.grid(True, lw=0.4, color="#cccccc")
         sizes = 8.0 + 190.0 * counts / max(counts.max(initial=1), 1)
         panel.scatter(places[:, 0], places[:, 1], s=sizes, color=BLUE, alpha=0.65, lw=0)
         panel.set_xticks(np.deg2rad([-120, -60, 0, 60, 120]), ["-120°", "-60°", "0°", "60°", "120°"], fontsize=7)
         panel.set_yticks(np.deg2rad([-60, -30, 0, 30, 60]), ["150°", "120°", "90°", "60°", "30°"], fontsize=7)
-        return _svg(figure)
+        return as_svg(figure)
 
 
-def _panel(width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
+def _panel(figure: Figure) -> Any:
     panel: Any = figure.subplots()
     panel.spines[["top", "right"]].set_visible(False)
-    return figure, panel
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
-    return buffer.getvalue()
+    return panel

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-
-from equivox.report.charts import STYLE
-
-BLUE, RED, GREY = "#2463a8", "#c0392b", "#59636e"
+from equivox.report.figures import BLUE, GREY, RED, as_svg, new_figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +21,7 @@ class AngleCurve:
 
 def orientation_chart(names: Sequence[str], shares: Sequence[float], chance: float) -> bytes:
     """Accuracy by set of orientations."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 0.42 * len(names) + 0.9), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(5.6, 0.42 * len(names) + 0.9) as figure:
         panel: Any = figure.subplots()
         rows = list(range(len(names)))[::-1]
         panel.barh(rows, shares, color=BLUE, height=0.6)
@@ -40,14 +31,12 @@ def orientation_chart(names: Sequence[str], shares: Sequence[float], chance: flo
         panel.set_yticks(rows, names)
         panel.set(xlim=(0, 1.12), xlabel="accuracy (dotted: largest class)", xticks=(0, 0.25, 0.5, 0.75, 1))
         panel.spines[["top", "right"]].set_visible(False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def angle_chart(curve: AngleCurve, chance: float) -> bytes:
     """Change of the logits, and accuracy, against the angle."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(6.6, 2.8), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(6.6, 2.8) as figure:
         left, right = figure.subplots(1, 2)
         left.plot(curve.angle_deg, curve.change, "o-", ms=3, lw=1.2, color=RED, label="turned")
         if curve.floor is not None:
@@ -60,16 +49,14 @@ def angle_chart(curve: AngleCurve, chance: float) -> bytes:
         right.set(xlabel="angle [°]", ylabel="accuracy", ylim=(0, 1.03), xticks=range(0, 181, 45))
         for panel in (left, right):
             panel.spines[["top", "right"]].set_visible(False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> bytes:
     """Share of each true class (row) that was taken for each class (column)."""
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
     side = max(3.2, min(0.42 * len(classes) + 1.6, 10.0))
-    with rc_context(STYLE):
-        figure = Figure(figsize=(side + 0.6, side), layout="constrained")
-        FigureCanvasSVG(figure)
+    with new_figure(side + 0.6, side) as figure:
         panel: Any = figure.subplots()
         panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         if len(classes) <= 24:
@@ -83,10 +70,4 @@ def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         panel.set_xticks(ticks, classes, rotation=60 if slanted else 0, ha="right" if slanted else "center")
         panel.set_yticks(ticks, classes)
         panel.set(xlabel="predicted class", ylabel="true class")
-        return _svg(figure)
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
-    return buffer.getvalue()
+        return as_svg(figure)
