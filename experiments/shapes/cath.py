@@ -257,6 +257,30 @@ def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:
     return torch.bincount(pairs, minlength=100).reshape(10, 10).tolist()
 
 
+def together(args: argparse.Namespace) -> None:
+    """Mean of the probabilities of networks of several seeds, from the answers that ``--keep`` left."""
+    domains = Domains()
+    every = [torch.load(path, weights_only=True) for path in args.kept]
+    done = torch.stack([kept[2] for kept in every]).all(0)
+    still = torch.stack([log_probabilities(kept[0]) for kept in every]).exp().mean(0)
+    turned = torch.stack([log_probabilities(kept[1]) for kept in every]).exp().mean(0)
+    each = [{"as_they_lie": scores(kept[0][done], domains.labels[done]), **rotated(kept[1], domains, done)}
+            for kept in every]  # fmt: skip
+    content = {
+        "networks": len(every), "domains": int(done.sum()), "each": each,
+        "pooled": {"as_they_lie": scores(still[done], domains.labels[done]), **rotated(turned, domains, done)},
+        "train_cpu_s": [round(sum(row["train_cpu_s"] for row in kept[3]) / len(kept[3]), 1) for kept in every],
+    }  # fmt: skip
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{args.name}.json").write_text(json.dumps(content, indent=1))
+    print({k: {n: round(v, 3) for n, v in s.items()} for k, s in content["pooled"].items()})
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Of both heads."""
+    return torch.cat([logits[..., :10].log_softmax(-1), logits[..., 10:].log_softmax(-1)], dim=-1)
+
+
 def reductions(args: argparse.Namespace) -> None:
     """Published split (train 0 to 6, test 8 and 9), 1 in 1, 4, 16 of the training domains; other seeds stay."""
     domains = Domains()
@@ -310,6 +334,9 @@ def main() -> None:
     sub.add_argument("--unlabelled", action="store_true", help="one channel of C-alpha atoms, as published")
     sub.add_argument("--name", default="")
     sub.add_argument("--bend", type=float, nargs=2, help="shear and displacement in Å in training, for example 0.08 1")
+    sub = verbs.add_parser("together")
+    sub.add_argument("kept", nargs="+", help="files of --keep")
+    sub.add_argument("--name", default="cath_together")
     sub = verbs.add_parser("reductions")
     sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     sub.add_argument("--factors", type=int, nargs="+", default=[16, 4, 1])
@@ -322,7 +349,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     NETWORK["shells"] = args.shells
-    {"folds": folds, "reductions": reductions, "final": final}[args.verb](args)
+    {"folds": folds, "together": together, "reductions": reductions, "final": final}[args.verb](args)
 
 
 if __name__ == "__main__":

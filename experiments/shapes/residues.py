@@ -83,7 +83,10 @@ def train(
             optimiser.step()
             step += 1
             if step % 200 == 0:
-                print(f"{arm} step {step}/{steps} loss {float(loss):.3f} {time.process_time() - begin:.0f}", flush=True)
+                print(
+                    f"{arm} step {step}/{steps} loss {float(loss.detach()):.3f} {time.process_time() - begin:.0f}",
+                    flush=True,
+                )
     few = rows[torch.randperm(len(rows), generator=draw)[:2048]]
     settle_norms(network, (fields(source, part.tolist()) for part in few.split(64)))
     return network, time.process_time() - begin
@@ -138,7 +141,13 @@ def main() -> None:
             }  # fmt: skip
             rows.append(row)
             print(time.strftime("%H:%M:%S"), row, flush=True)
-            settings = {**vars(args), "network": NETWORKS[args.network], "input": INPUT.as_dict(), "batch": BATCH, "threads": 1}
+            settings = {
+                **vars(args),
+                "network": NETWORKS[args.network],
+                "input": INPUT.as_dict(),
+                "batch": BATCH,
+                "threads": 1,
+            }
             RESULTS.mkdir(exist_ok=True)
             (RESULTS / f"{args.name}.json").write_text(json.dumps({"settings": settings, "runs": rows}, indent=1))
             if args.save:
