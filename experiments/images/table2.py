@@ -1,10 +1,11 @@
 """Everyday images in the form of the published table: all networks, several seeds, upright and turned.
 
     python experiments/images/table2.py run --data ../shared/data/images --set cifar --per-class 40 --epochs 6
+    python experiments/images/table2.py run --data ../shared/data/images --set cifar --per-class 200 --epochs 10
     python experiments/images/table2.py run --data ../shared/data/images --set galaxies --epochs 12
     python experiments/images/table2.py report
 
-Every (set, network, seed) that is done is one file in experiments/images/results; a run goes on where it was left. The
+Every (set, pictures per class, network, seed) that is done is one file in experiments/images/results; a run goes on where it was left. The
 pictures are lossy copies (CIFAR) and textbook examples (galaxies): compare methods with each other, not with the
 literature.
 """
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
         path = make(arguments.data, Path(folder), arguments.per_class)
         for seed in arguments.seeds:
             for name in arguments.networks or NETWORKS[arguments.set]:
-                target = RESULTS / f"table2-{arguments.set}-{name}-{seed}.json"
+                target = RESULTS / f"table2-{arguments.set}-{arguments.per_class or 'all'}-{name}-{seed}.json"
                 if target.exists() and not arguments.again:
                     continue
                 target.write_text(json.dumps(one(arguments, path, Path(folder), name, seed), indent=1) + "\n")
@@ -110,10 +111,9 @@ def one(arguments: argparse.Namespace, path: Path, folder: Path, name: str, seed
 def report(arguments: argparse.Namespace) -> None:
     """The table in Markdown, mean ± standard deviation over seeds."""
     rows = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("table2-*.json"))]
-    for name, networks in NETWORKS.items():
-        own = [row for row in rows if row["set"] == name]
-        if not own:
-            continue
+    for name, count in sorted({(row["set"], row["pictures"]["training"]) for row in rows}):
+        networks = NETWORKS[name]
+        own = [row for row in rows if (row["set"], row["pictures"]["training"]) == (name, count)]
         counts = own[0]["pictures"]
         print(f"\n{name}: {counts['training']} / {counts['validation']} / {counts['test']} pictures\n")
         print("| network | parameters | seeds | cross-entropy | accuracy | balanced | quarter turns, mirrors | "
