@@ -5,9 +5,9 @@
     python experiments/images/table2.py run --data ../shared/data/images --set galaxies --epochs 12
     python experiments/images/table2.py report
 
-Every (set, pictures per class, network, seed) that is done is one file in experiments/images/results; a run goes on where it was left. The
-pictures are lossy copies (CIFAR) and textbook examples (galaxies): compare methods with each other, not with the
-literature.
+Every (set, pictures per class, network, seed) that is done is one file in experiments/images/results; a run goes on
+where it was left. The pictures are lossy copies (CIFAR) and textbook examples (galaxies): compare methods with each
+other, not with the literature.
 """
 
 from __future__ import annotations
