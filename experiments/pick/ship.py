@@ -34,7 +34,7 @@ MODELS = Path(__file__).parents[2] / "src" / "equivox" / "models"
 NAME = "particles"
 LABELS = {"bgal_10017": "coordinates.txt", "apoferritin_10146": "coordinates_auto.txt"}
 RECIPE = PickTraining(
-    network={"preset": "ball_cryo45_3k", "grid": "d4opt-16"}, epochs=15, patience=None, tiles_per_epoch=120,
+    network={"preset": "ball_cryo45_3k", "grid": "d4opt-16"}, epochs=45, patience=None, tiles_per_epoch=120,
     scale_jitter=0.12, contrast_jitter=0.3, noise=0.15,
 )  # fmt: skip
 
