@@ -4,7 +4,9 @@
 of each distribution. Methods: ``mixture`` (ours: 24 poses refined on 4,608), ``hard`` (the paper's loss on the true
 one of 24 cells, body-frame offset, no second look), ``unimodal`` (one pose from the features of all 24), ``so2`` (a
 mixture over nine in-plane turns of one network, whose offsets reach every pose), ``conv2d`` (a plain network),
-``template`` (best normalised correlation with clean templates on a grid; nothing is learned).
+``template`` (best normalised correlation with clean templates on a grid; nothing is learned), ``oracle`` (knows the
+truth, but may only name the middle of the preferred views, turned in the plane or mirrored: the least error of who has
+seen no other view).
 
     python experiments/orient/table3.py mixture --train uniform --epochs 3
     python experiments/orient/table3.py mixture --train uniform --epochs 6 --snr 0.1 --defocus-angstrom 8000 25000
@@ -29,14 +31,14 @@ import torch
 from torch import Tensor, nn
 
 from equivox.geometry.point_groups import point_group
-from equivox.geometry.rotations import nearest_rotation
+from equivox.geometry.rotations import nearest_rotation, rotation_about
 from equivox.geometry.so3_grids import rotation_grid
 from equivox.metrics.orientation import constant_guess_rad, orientation_angles, reliability, summarise_angles
 from equivox.nets.orientation_search import search_poses
 from equivox.run.seeds import generator_for, seed_for
 from equivox.tasks.orient.config import OrientTraining, PictureConfig, SimulationConfig
 from equivox.tasks.orient.particle import load_particle
-from equivox.tasks.orient.samples import SimulatedPictures
+from equivox.tasks.orient.samples import SimulatedPictures, preferred_pose
 from equivox.tasks.orient.train_course import OrientCourse
 
 OBJECTS = {
@@ -198,9 +200,17 @@ def match_templates(scene: Scene, test: dict, grid: str) -> Tensor:
     return matrices[place].float()
 
 
+def nearest_seen(seed: int, truth: Tensor) -> Tensor:
+    """Of the in-plane turns of the preferred pose and of its mirror image, the nearest to the truth."""
+    turns = [rotation_about("z", float(angle)) for angle in torch.arange(720) / 2]
+    seen = torch.stack([turn @ rotation_about("x", flip) for flip in (0.0, 180.0) for turn in turns])
+    poses = (seen @ preferred_pose(seed)).float()
+    return poses[torch.einsum("bij,pij->bp", truth, poses).argmax(1)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("method", choices=("mixture", "hard", "unimodal", "so2", "conv2d", "template"))
+    parser.add_argument("method", choices=("mixture", "hard", "unimodal", "so2", "conv2d", "template", "oracle"))
     parser.add_argument("--train", choices=("uniform", "preferred", "histogram"), default="uniform")
     parser.add_argument("--object", choices=sorted(OBJECTS), default="11as-A")
     parser.add_argument("--grid", default="healpix-4", help="of the templates")
@@ -220,7 +230,7 @@ def main() -> None:
     symmetry = OBJECTS[given.object][2]
     whole = point_group(symmetry).float()
     group = None if len(whole) == 1 else whole
-    learned = given.method != "template"
+    learned = given.method not in ("template", "oracle")
     count = given.pictures if learned else 1
     defocus = None if given.defocus_angstrom is None else tuple(given.defocus_angstrom)
     scene = Scene(given.object, given.data, given.snr, defocus)
@@ -238,7 +248,9 @@ def main() -> None:
     trained_s = time.process_time() - start
     rows = {}
     for views, test in tests.items():
-        if model is None:
+        if given.method == "oracle":
+            poses, told = nearest_seen(given.seed, test["rotation"]), torch.zeros(given.tests)
+        elif model is None:
             poses, told = match_templates(scene, test, given.grid), torch.zeros(given.tests)
         else:
             poses, told = answers(model, test["picture"], group, given.method)
@@ -257,7 +269,7 @@ def main() -> None:
         "cpu_s": round(time.process_time() - start, 1), "threads": 1, "torch": torch.__version__,
     }  # fmt: skip
     given.out.mkdir(parents=True, exist_ok=True)
-    mark = given.grid if not learned else given.method
+    mark = given.grid if given.method == "template" else given.method
     seen = ("" if given.snr is None else f"_snr{given.snr:g}") + ("" if defocus is None else "_transfer")
     seen += f"_{given.tag}" if given.tag else ""
     path = given.out / f"{given.object}_{given.train}_{mark}{seen}_seed{given.seed}.json"
