@@ -34,3 +34,8 @@ def test_each_error_has_its_own_code_and_an_exit_code_of_the_list() -> None:
 def test_a_missing_package_names_the_extra_that_brings_it() -> None:
     error = errors.MissingExtraError("nibabel", "mri", "Reading NIfTI files")
     assert str(error) == 'Reading NIfTI files needs the package nibabel; install it with: pip install "equivox[mri]"'
+
+
+def test_the_nearest_known_word_is_named_and_none_where_nothing_is_near() -> None:
+    assert errors.did_you_mean("lmx", ["lmax", "side"]) == "; did you mean 'lmax'?"
+    assert errors.did_you_mean("zebra", ["lmax", "side"]) == ""

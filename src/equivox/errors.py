@@ -6,6 +6,8 @@ line returns when the error ends the whole run.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class EquivoxError(Exception):
     """A mistake that its reader can mend; never raised for a bug of ours."""
@@ -68,3 +70,11 @@ class MissingExtraError(EquivoxError):
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
         """Travel between processes whole."""
         return type(self), (self.package, self.extra, self.purpose)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Part of a sentence: ``"; did you mean 'lmax'?"`` where a known word is near, else nothing."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -10,14 +10,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from equivox.errors import ConfigError, GeometryError
+from equivox.errors import ConfigError, GeometryError, did_you_mean
 from equivox.geometry.rotations import quaternion_from_rotation, rotation_about
 from equivox.geometry.so3_grid_points import (
     fibonacci_grid,
@@ -264,13 +263,8 @@ def rotation_grid(name: str) -> RotationGrid:
         ):
             if family == known:
                 return RotationGrid(name, make_one(count))
-    near = get_close_matches(
-        name, ["fibonacci-8x8", "d4-fibonacci-8x8", "superfibonacci-64", "healpix-1", "d4opt-64"], 1
-    )
-    raise ConfigError(
-        f"there is no grid of rotations named {name!r}{f'; did you mean {near[0]!r}?' if near else ''}; known are "
-        f"{PATTERNS}."
-    )
+    hint = did_you_mean(name, ("fibonacci-8x8", "d4-fibonacci-8x8", "superfibonacci-64", "healpix-1", "d4opt-64"))
+    raise ConfigError(f"there is no grid of rotations named {name!r}{hint}; known are {PATTERNS}.")
 
 
 def _split(count: int, family: str) -> tuple[int, int]:

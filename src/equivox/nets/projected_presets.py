@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import nn
 
-from equivox.errors import ConfigError
+from equivox.errors import ConfigError, did_you_mean
 from equivox.geometry.so3_grids import RotationGrid
 from equivox.nets.projected import ProjectedClassifier
 from equivox.nets.projected_baselines import LinearClassifier, PlainClassifier, ResidualClassifier
@@ -162,8 +161,7 @@ def preset_fields(
 def find_preset(name: str) -> Preset:
     """A preset by name; :class:`ConfigError` names the nearest if there is none."""
     if name not in PRESETS:
-        near = get_close_matches(name, PRESETS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, PRESETS)
         raise ConfigError(f"there is no network named {name!r}{hint}; known are {', '.join(PRESETS)}.")
     return PRESETS[name]
 

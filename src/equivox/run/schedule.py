@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from equivox.errors import ConfigError
+from equivox.run.settings import require_counts
 
 PRECISIONS: Mapping[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
@@ -48,12 +49,7 @@ class Schedule:
     """Devices, or processes on a CPU, that share every batch; torchrun and Slurm start them themselves."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
-        for name in ("keep_every", "patience"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
+        require_counts(self, "epochs", "batch_size", "validate_every", "keep_every", "patience")
         if self.validate_every > self.epochs:
             raise ConfigError(f"validate_every is {self.validate_every}, more than the {self.epochs} epochs; lower it.")
         if self.workers < 0:

@@ -19,12 +19,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from equivox.errors import ConfigError, MissingExtraError, OutputError
+from equivox.errors import ConfigError, MissingExtraError, OutputError, did_you_mean
 from equivox.formats.atomic import atomic_path
 from equivox.geometry.irreps import Irreps
 from equivox.nn import fold
 from equivox.weights.folder import ModelFolder
-from equivox.weights.registry import suggestion
 
 ExportFormat = Literal["onnx", "torch"]
 TOLERANCE = 1e-4
@@ -148,9 +147,8 @@ def _choose(folder: ModelFolder, network: str | None) -> str:
     if network is None:
         raise ConfigError(f"{folder.path} holds the networks {', '.join(known)}; choose one with --network.")
     if network not in known:
-        raise ConfigError(
-            f"{folder.path} has no network named {network!r}{suggestion(network, known)}; known are {', '.join(known)}."
-        )
+        hint = did_you_mean(network, known)
+        raise ConfigError(f"{folder.path} has no network named {network!r}{hint}; known are {', '.join(known)}.")
     return network
 
 

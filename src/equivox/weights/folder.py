@@ -23,8 +23,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import equivox
-from equivox.errors import ModelFolderError, OutputError
-from equivox.weights.registry import build_network, suggestion
+from equivox.errors import ModelFolderError, OutputError, did_you_mean
+from equivox.weights.registry import build_network
 
 SCHEMA = "equivox.model/1"
 FORMAT_VERSION = 1
@@ -121,7 +121,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     known = [*REQUIRED, *OPTIONAL]
     for key in config:
         if key not in known:
-            raise ModelFolderError(f"{where} has the unknown key {key!r}{suggestion(key, known)}.")
+            raise ModelFolderError(f"{where} has the unknown key {key!r}{did_you_mean(key, known)}.")
     missing = [key for key in REQUIRED if key not in config]
     if missing:
         raise ModelFolderError(f"{where} lacks {', '.join(missing)}; the folder was not written whole.")
@@ -283,7 +283,7 @@ def locate_model(name_or_folder: str | Path) -> Path:
         if name not in ("", ".", "..") and (home / name).is_dir():
             return home / name
     known = [folder.name for home in model_homes() for folder in _candidates(home)]
-    hint = suggestion(name, known)
+    hint = did_you_mean(name, known)
     if (Path(name) / CONFIG).is_file():
         hint = f"; write ./{name} for the folder of that name here"
     raise ModelFolderError(
@@ -355,7 +355,7 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None
     left_over = [name for name in state if name not in wanted]
     if left_over:
         raise ModelFolderError(
-            f"{where} holds {left_over[0]}, which the network does not have{suggestion(left_over[0], list(wanted))}."
+            f"{where} holds {left_over[0]}, which the network does not have{did_you_mean(left_over[0], list(wanted))}."
         )
     module.load_state_dict(dict(state))
 

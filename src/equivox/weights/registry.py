@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 from torch import nn
 
-from equivox.errors import ConfigError, ModelFolderError
+from equivox.errors import ConfigError, ModelFolderError, did_you_mean
 from equivox.nets.brain_encoders import ENCODERS
 from equivox.nets.classifiers import CLASSIFIERS
 
@@ -43,7 +42,7 @@ def build_network(fields: Mapping[str, object], *, where: str = "config.json") -
     remaining = dict(fields)
     name = remaining.pop("architecture", None)
     if not isinstance(name, str) or name not in ARCHITECTURES:
-        hint = suggestion(str(name), ARCHITECTURES)
+        hint = did_you_mean(str(name), ARCHITECTURES)
         raise ModelFolderError(f"{where} names the architecture {name!r}, which this version does not know{hint}.")
     module, _, attribute = ARCHITECTURES[name].partition(":")
     constructor = getattr(importlib.import_module(module), attribute)
@@ -54,8 +53,9 @@ def build_network(fields: Mapping[str, object], *, where: str = "config.json") -
     ]
     for key in remaining:
         if key not in known:
+            hint = did_you_mean(key, known)
             raise ModelFolderError(
-                f"{where} gives {name} the unknown field {key!r}{suggestion(key, known)}; known are {', '.join(known)}."
+                f"{where} gives {name} the unknown field {key!r}{hint}; known are {', '.join(known)}."
             )
     try:
         network = constructor(**remaining)
@@ -64,9 +64,3 @@ def build_network(fields: Mapping[str, object], *, where: str = "config.json") -
     if not isinstance(network, nn.Module):
         raise TypeError(f"{ARCHITECTURES[name]} is not a torch module")
     return network
-
-
-def suggestion(word: str, known: Mapping[str, object] | list[str]) -> str:
-    """``"; did you mean 'lmax'?"`` where a known word is near, else nothing."""
-    near = get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

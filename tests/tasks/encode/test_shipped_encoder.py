@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from equivox.geometry.rotations import random_rotations, rotation_angle
+from equivox.geometry.rotate import rotate_volume
+from equivox.geometry.rotations import cube_group, random_rotations, rotation_angle
 from equivox.nets.brain_code import align_codes, turn_code
 from equivox.tasks.encode.model import EncodeModel, load_encode_model
 from equivox.tasks.encode.photometric import Degradation
@@ -51,3 +52,27 @@ def test_a_turned_and_degraded_brain_is_placed(model: EncodeModel, shared_path: 
         wanted = turn_code(before, turn)
         assert float((code.polar - wanted.polar).norm() / wanted.polar.norm()) < limit_e
         assert float(found.confidence[0]) > 0.05
+
+
+def test_symmetries_of_the_cube_hold_to_rounding_in_single_precision(
+    model: EncodeModel, shared_path: Callable[[str], Path]
+) -> None:
+    """Goal G1 on a real brain: 1e-5, standardised invariants included.
+
+    Uniform regions of a brain make the rounding of the first convolution add up, unless what is uniform is taken out
+    before: 6e-6 for vectors and 1.3e-5 for invariants, where 3e-7 and 4e-6 are reached.
+    """
+    brain = ScanViews.open(shared_path("data/adult/ixi_brain_2mm/t1/IXI048-HH-1326_t1.nii.gz")).view()
+    volume, mask = brain.volume[None], brain.mask[None]
+    with torch.inference_mode():
+        before = model.network(volume, mask)
+        for element in cube_group(improper=True)[[8, 29]]:
+            turn = element[None]
+            found, wanted = (
+                model.network(rotate_volume(volume, turn), rotate_volume(mask, turn)),
+                turn_code(before, turn),
+            )
+            size = wanted.polar.abs().max()
+            assert float((found.polar - wanted.polar).abs().max() / size) <= 2e-6
+            assert float((found.axial - wanted.axial).abs().max() / size) <= 2e-6
+            assert float((found.scalars - wanted.scalars).abs().max() / wanted.scalars.abs().max()) <= 1e-5

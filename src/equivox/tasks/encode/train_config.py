@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
-from typing import Any, Literal, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from equivox.errors import ConfigError
+from equivox.errors import ConfigError, did_you_mean
+from equivox.run.settings import require_counts, require_positive, with_values
 from equivox.tasks.encode.photometric import DegradationRange
 
 TERMS = (
@@ -66,17 +66,14 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         for name in self.terms:
             if name not in TERMS:
-                raise ConfigError(f"the objective has no term {name!r}{near(name, TERMS)}; known: {', '.join(TERMS)}.")
+                hint = did_you_mean(name, TERMS)
+                raise ConfigError(f"the objective has no term {name!r}{hint}; known: {', '.join(TERMS)}.")
         if not self.terms or not all(math.isfinite(value) and value > 0 for value in self.terms.values()):
             raise ConfigError(f"terms have weights above 0, got {dict(self.terms)}.")
         if "published" in self.terms and len(self.terms) > 1:
             raise ConfigError("the published objective goes alone: its rotations are its own.")
-        for name in ("epochs", "batch_size", "validate_every", "projection", "side"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
-        for name in ("lr", "voxel_size_mm", "temperature"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number above 0.")
+        require_counts(self, "epochs", "batch_size", "validate_every", "projection", "side")
+        require_positive(self, "lr", "voxel_size_mm", "temperature")
         if self.strength < 0 or self.weight_decay < 0:
             raise ConfigError("strength and weight_decay are at least 0.")
         if not 0 < self.share_validation < 1 or not 0 <= self.momentum < 1:
@@ -146,12 +143,10 @@ class FinetuneConfig:
         known = ("age", "sex", "diagnosis")
         for name in self.targets:
             if name not in known:
-                raise ConfigError(f"there is no target {name!r}{near(name, known)}; known: {', '.join(known)}.")
+                raise ConfigError(f"there is no target {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}.")
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ConfigError("give one or more different targets: age, sex, diagnosis.")
-        for name in ("epochs", "batch_size", "validate_every", "hidden"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
+        require_counts(self, "epochs", "batch_size", "validate_every", "hidden")
         if not (math.isfinite(self.lr) and self.lr > 0) or self.encoder_lr < 0 or self.strength < 0:
             raise ConfigError("lr is above 0; encoder_lr and strength are at least 0.")
         if not 0 <= self.dropout < 1 or not 0 < self.share_validation < 1:
@@ -220,26 +215,9 @@ def pretrain_preset(name: str) -> PretrainConfig:
     """
     wanted = name.replace("-", "_")
     if wanted not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}{near(wanted, tuple(PRESETS))}; known are {', '.join(PRESETS)}.")
+        hint = did_you_mean(wanted, PRESETS)
+        raise ConfigError(f"there is no preset {name!r}{hint}; known are {', '.join(PRESETS)}.")
     return PRESETS[wanted]
-
-
-Recipe = TypeVar("Recipe", PretrainConfig, FinetuneConfig)
-
-
-def with_values(config: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """A copy with some values replaced; unknown names are refused with the nearest known one."""
-    known = {item.name for item in fields(config)}
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"unknown setting {name!r}{near(name, tuple(sorted(known)))}.")
-    return replace(config, **values)
-
-
-def near(word: str, known: tuple[str, ...]) -> str:
-    """``"; did you mean ...?"`` or nothing."""
-    found = get_close_matches(word, known, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def cosine_rate(lr: float, epoch: int, epochs: int) -> float:

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from equivox.errors import ConfigError
+from equivox.run.settings import (
+    as_plain,
+    names_of,
+    require_counts,
+    require_known,
+    require_not_negative,
+    require_positive,
+)
 
 Augment = Literal["none", "mirror", "square", "turn"]
 """What training does to a picture: nothing; left and right swapped; the eight symmetries of the square; any turn."""
@@ -59,10 +66,7 @@ class InputConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str) -> InputConfig:
         """Read what :meth:`as_dict` gave; :class:`ConfigError` for unknown or missing entries."""
-        known = {item.name for item in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"{where} has the unknown entry {name!r}{near(name, known)}.")
+        require_known(values, names_of(cls), f"{where} has the unknown entry")
         if "side" not in values:
             raise ConfigError(f"{where} lacks side.")
         lists = {name: tuple(values[name]) for name in ("mean", "deviation") if name in values}
@@ -103,19 +107,13 @@ class ImageTraining:
     """Which epoch's weights are kept: the best by validation, or the last."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ConfigError(f"lr is {self.lr}; give a number above 0.")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ConfigError(f"weight_decay is {self.weight_decay}; give a number of at least 0.")
+        require_counts(self, "epochs", "batch_size", "patience")
+        require_positive(self, "lr")
+        require_not_negative(self, "weight_decay")
         if not 0.0 < self.factor <= 1.0:
             raise ConfigError(f"factor is {self.factor}; give a number above 0 and at most 1.")
         if self.plateau < 0:
             raise ConfigError(f"plateau is {self.plateau}; give 0 or more epochs.")
-        if self.patience is not None and self.patience < 1:
-            raise ConfigError(f"patience is {self.patience}; give a whole number above 0.")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ConfigError(f"label_smoothing is {self.label_smoothing}; give at least 0 and below 1.")
 
@@ -133,14 +131,14 @@ class ImageTraining:
 
     def with_values(self, **values: Any) -> ImageTraining:
         """Another recipe with some values replaced; the input's entries go by their own names."""
-        inputs = {item.name for item in fields(InputConfig)}
+        inputs = names_of(InputConfig)
         inner = {name: value for name, value in values.items() if name in inputs}
         outer = {name: value for name, value in values.items() if name not in inputs}
         return replace(self, **{"input": replace(self.input, **inner), **outer})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the record and to compare two runs."""
-        return {**asdict(self), "network": plain(self.network), "input": self.input.as_dict()}
+        return {**asdict(self), "network": as_plain(self.network), "input": self.input.as_dict()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,19 +188,4 @@ def image_preset(
     elif size is not None and size != side:
         raise ConfigError(f"{name} classifies {side} pixels a side, not {size}; choose a network of that size.")
     crop = 180 if "gz2" in name else None
-    return ImageTraining(preset=name, network=plain(network), input=InputConfig(side=side, crop=crop))
-
-
-def plain(value: Any) -> Any:
-    """Lists for tuples, tables for mappings: as JSON has them."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    return value
-
-
-def near(word: str, known: set[str]) -> str:
-    """``"; did you mean 'side'?"`` where a known word is near."""
-    found = get_close_matches(word, sorted(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    return ImageTraining(preset=name, network=as_plain(network), input=InputConfig(side=side, crop=crop))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from equivox.errors import ConfigError
 from equivox.geometry.point_groups import canonical_name
+from equivox.run.settings import as_plain, names_of, require_counts, require_known, require_positive
 
 Transfer = Literal["flip", "channel", "none"]
 Loss = Literal["mixture", "hard"]
@@ -53,10 +53,7 @@ class PictureConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "the model's input") -> PictureConfig:
         """Read what :meth:`as_dict` gave; ConfigError for unknown entries and values out of range."""
-        known = {item.name for item in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"{where} has the unknown entry {name!r}{_near(name, known)}.")
+        require_known(values, names_of(cls), f"{where} has the unknown entry")
         return cls(**values)
 
 
@@ -88,9 +85,7 @@ class SimulationConfig:
     """Largest displacement of the centre along x and along y."""
 
     def __post_init__(self) -> None:
-        for name in ("particles", "validation"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
+        require_counts(self, "particles", "validation")
         for name in ("snr", "defocus_angstrom"):
             pair = getattr(self, name)
             if pair is not None and not 0 < pair[0] <= pair[1]:
@@ -141,11 +136,8 @@ class OrientTraining:
     """Of AdamW."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "features", "candidates"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ConfigError(f"lr is {self.lr}; give a number above 0.")
+        require_counts(self, "epochs", "batch_size", "features", "candidates")
+        require_positive(self, "lr")
         if self.head == "unimodal" and self.fine:
             raise ConfigError("a unimodal head has no second look; pass --no-fine with it.")
         if self.head == "unimodal" and self.picture.shift:
@@ -176,30 +168,14 @@ class OrientTraining:
             If a name is unknown or a value is out of range.
         """
         rooms = {"picture": PictureConfig, "simulation": SimulationConfig}
-        own = {item.name for item in fields(self)} - set(rooms)
-        inner: dict[str, dict[str, Any]] = {room: {} for room in rooms}
-        for name in list(values):
-            if name in own:
-                continue
-            room = next((room for room, kind in rooms.items() if name in {item.name for item in fields(kind)}), None)
-            if room is None:
-                every = own | {item.name for kind in rooms.values() for item in fields(kind)}
-                raise ConfigError(f"unknown setting {name!r}{_near(name, every)}.")
-            inner[room][name] = values.pop(name)
-        changed = {room: replace(getattr(self, room), **given) for room, given in inner.items() if given}
-        return replace(self, **changed, **values)
+        own = names_of(self) - set(rooms)
+        require_known(values, own.union(*(names_of(kind) for kind in rooms.values())), "unknown setting")
+        changed = {name: value for name, value in values.items() if name in own}
+        for room, kind in rooms.items():
+            inner = {name: value for name, value in values.items() if name in names_of(kind) - own}
+            changed |= {room: replace(getattr(self, room), **inner)} if inner else {}
+        return replace(self, **changed)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the record and to compare two runs."""
-        return _plain(asdict(self))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def _near(word: str, known: set[str]) -> str:
-    near = get_close_matches(word, sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+        return as_plain(asdict(self))

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from equivox.errors import ConfigError
+from equivox.run.settings import (
+    names_of,
+    require_counts,
+    require_known,
+    require_not_negative,
+    require_positive,
+    with_values,
+)
 
 NETWORK = "pick"
 """Name of the network in a model folder of this task."""
@@ -60,10 +67,7 @@ class PickInput:
         ConfigError
             If a key is unknown, or a value is missing or out of range.
         """
-        known = {item.name for item in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"{where} has the unknown entry {name!r}{near_name(name, known)}.")
+        require_known(values, names_of(cls), f"{where} has the unknown entry")
         try:
             return cls(**{name: float(value) for name, value in values.items()})
         except (TypeError, ValueError) as error:
@@ -116,17 +120,9 @@ class PickTraining:
     """Nothing nearer to the edge of a micrograph is learned from or picked."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "tiles_per_epoch", "batch_size", "tile_outputs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
-        if self.patience is not None and self.patience < 1:
-            raise ConfigError(f"patience is {self.patience}; give a whole number above 0.")
-        for name in ("lr", "target_width", "positive_width"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number above 0.")
-        for name in ("weight_decay", "contrast_jitter", "noise", "edge_angstrom"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number of at least 0.")
+        require_counts(self, "epochs", "tiles_per_epoch", "batch_size", "tile_outputs", "patience")
+        require_positive(self, "lr", "target_width", "positive_width")
+        require_not_negative(self, "weight_decay", "contrast_jitter", "noise", "edge_angstrom")
         for name in ("positive_share", "labelled_tiles"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give 0 to 1.")
@@ -157,11 +153,7 @@ class PickTraining:
         ConfigError
             If a name is unknown or a value is out of range.
         """
-        known = {item.name for item in fields(self)}
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"unknown setting {name!r}{near_name(name, known)}.")
-        return replace(self, **values)
+        return with_values(self, values)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the record and to compare two runs."""
@@ -222,9 +214,3 @@ def require_radius(radius_angstrom: float) -> None:
             f"--radius-angstrom is {radius_angstrom:g}; give the radius of the particle, "
             f"{SMALLEST_RADIUS_ANGSTROM:g} to {LARGEST_RADIUS_ANGSTROM:g} Å."
         )
-
-
-def near_name(word: str, known: set[str]) -> str:
-    """``"; did you mean 'radius_px'?"`` where a known word is near, else nothing."""
-    near = get_close_matches(word, sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from equivox.errors import ConfigError
+from equivox.errors import ConfigError, did_you_mean
 from equivox.metrics.picking import pooled
 from equivox.nets.projected_presets import PRESETS, preset_fields
 from equivox.run.seeds import seed_for
-from equivox.tasks.pick.config import PickTraining, near_name
+from equivox.tasks.pick.config import PickTraining
 from equivox.tasks.pick.data import LabelledMicrograph
 from equivox.tasks.pick.judge import judged
 from equivox.tasks.pick.risks import binomial_risk, labelled_risk, non_negative_risk
@@ -123,7 +123,7 @@ def network_fields(network: Mapping[str, Any]) -> dict[str, Any]:
         return {"channels_in": 1, "classes": 1, **options}
     if preset not in PRESETS:
         raise ConfigError(
-            f"--network {preset!r} is unknown{near_name(str(preset), set(PRESETS))}; known are {', '.join(PRESETS)}."
+            f"--network {preset!r} is unknown{did_you_mean(str(preset), PRESETS)}; known are {', '.join(PRESETS)}."
         )
     options.pop("architecture", None)
     grid = options.pop("grid", None)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from equivox.errors import ConfigError, ModelFolderError
+from equivox.errors import ConfigError, ModelFolderError, did_you_mean
 from equivox.geometry.rotations import Pose
 from equivox.geometry.space import Volume
 from equivox.nets.head_template import HeadTemplate
@@ -22,7 +22,6 @@ from equivox.tasks.pose.register import RegisterConfig, Registration, register_h
 from equivox.tasks.pose.rotate import Answer, CropConfig, answer_confidence, find_rotation, head_cube
 from equivox.tasks.pose.template import posed_brain
 from equivox.weights.folder import ModelFolder, read_model_folder
-from equivox.weights.registry import suggestion
 
 PLAUSIBLE_VOLUME_ML = (60.0, 700.0)
 """Brain volumes outside are clipped before they set the size of the crop, and reported."""
@@ -238,7 +237,7 @@ def read_settings(settings: Mapping[str, Any], *, where: Path) -> HeadSettings:
         names = [part.name for part in fields(kind)]
         for key in given:
             if key not in names:
-                raise ModelFolderError(f"{where}: settings hold the unknown key {key!r}{suggestion(key, names)}.")
+                raise ModelFolderError(f"{where}: settings hold the unknown key {key!r}{did_you_mean(key, names)}.")
         parts[name] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     rest = parts.pop("")
     try:

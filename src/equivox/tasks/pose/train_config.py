@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 from equivox.errors import ConfigError
+from equivox.run.settings import require_positive
 
 Preset = Literal["published", "equivox"]
 """``"published"``: order, ranges and sampling of the original. ``"equivox"``: rotations uniform on SO(3), warps from
@@ -66,7 +67,8 @@ class _Training:
     """Epochs between validations."""
 
     def __post_init__(self) -> None:
-        self._require_positive(
+        require_positive(
+            self,
             "n_epochs",
             "batch_size",
             "lr",
@@ -93,11 +95,6 @@ class _Training:
                 f"alpha_max is {self.alpha_max}; above 1 a band makes the image negative: give at most 1, "
                 "or use --preset published, which does so."
             )
-
-    def _require_positive(self, *names: str) -> None:
-        for name in names:
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number above 0.")
 
     def _require_not_negative(self, *names: str) -> None:
         for name in names:
@@ -160,8 +157,8 @@ class SegmentTraining(_Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive(
-            "crop_size_voxels", "scaling_lower_bound", "n_levels", "unet_feat", "feat_mult", "n_output_channels"
+        require_positive(
+            self, "crop_size_voxels", "scaling_lower_bound", "n_levels", "unet_feat", "feat_mult", "n_output_channels"
         )
         self._require_not_negative("translation_mm", "dice_weight")
         self._require_ordered("scaling_lower_bound", "scaling_upper_bound")
@@ -205,7 +202,7 @@ class RotateTraining(_Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("image_size_voxels", "kernel_size", "multiplier")
+        require_positive(self, "image_size_voxels", "kernel_size", "multiplier")
         self._require_not_negative("shift_voxels", "n_levels", "momentum")
         if self.momentum >= 1.0:
             raise ConfigError(f"momentum is {self.momentum}; give a number below 1.")

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from equivox.errors import ConfigError
+from equivox.run.settings import (
+    as_plain,
+    names_of,
+    require_counts,
+    require_known,
+    require_not_negative,
+    require_positive,
+)
 
 Kind = Literal["tetris", "voxels", "points", "mesh", "environment"]
 """What an object is: a piece of Tetris, a volume, atoms of a protein, a surface, the atoms about a residue."""
@@ -62,13 +69,8 @@ class InputConfig:
     """The vertical axis, for turns about it."""
 
     def __post_init__(self) -> None:
-        for name in ("side", "channels", "points"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
-        for name in ("spacing", "sigma", "cell", "scale"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} is {value}; give a number above 0.")
+        require_counts(self, "side", "channels", "points")
+        require_positive(self, "spacing", "sigma", "cell", "scale")
         if self.trace == "chain" and self.channels != 5:
             raise ConfigError(f"channels is {self.channels}; the trace of a chain has 5: give --channels 5.")
         if self.kind == "environment" and self.channels != 4:
@@ -91,10 +93,7 @@ class InputConfig:
         ConfigError
             If a key is unknown or missing, or a value is out of range.
         """
-        known = {item.name for item in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"{where} has the unknown entry {name!r}{_near(name, known)}.")
+        require_known(values, names_of(cls), f"{where} has the unknown entry")
         missing = {"kind", "side"} - set(values)
         if missing:
             raise ConfigError(f"{where} lacks {', '.join(sorted(missing))}.")
@@ -157,15 +156,9 @@ class ShapeTraining:
     """Train on one in so many objects of each class."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every", "reduction"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a whole number above 0.")
-        for name in ("lr", "decay"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number above 0.")
-        for name in ("weight_decay", "l1", "l2", "decay_start", "burn_in", "warmup"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number of at least 0.")
+        require_counts(self, "epochs", "batch_size", "validate_every", "reduction")
+        require_positive(self, "lr", "decay")
+        require_not_negative(self, "weight_decay", "l1", "l2", "decay_start", "burn_in", "warmup")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ConfigError(f"label_smoothing is {self.label_smoothing}; give at least 0 and below 1.")
         if "architecture" not in self.network:
@@ -199,10 +192,8 @@ class ShapeTraining:
         ConfigError
             If a name is unknown or a value is out of range.
         """
-        own, inputs = {item.name for item in fields(self)}, {item.name for item in fields(InputConfig)}
-        for name in values:
-            if name not in own | inputs:
-                raise ConfigError(f"unknown setting {name!r}{_near(name, own | inputs)}.")
+        own, inputs = names_of(self), names_of(InputConfig)
+        require_known(values, own | inputs, "unknown setting")
         inner = {name: value for name, value in values.items() if name in inputs and name not in own}
         outer = {name: value for name, value in values.items() if name in own}
         return replace(self, **{"input": replace(self.input, **inner), **outer})
@@ -210,7 +201,7 @@ class ShapeTraining:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the record and to compare two runs."""
         found = asdict(self)
-        return {**found, "network": _plain(self.network), "steps": [list(step) for step in self.steps]}
+        return {**found, "network": as_plain(self.network), "steps": [list(step) for step in self.steps]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,17 +228,3 @@ class DataConfig:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the record."""
         return asdict(self)
-
-
-def _plain(value: Any) -> Any:
-    """Lists for tuples, tables for mappings: as JSON has them."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value
-
-
-def _near(word: str, known: set[str]) -> str:
-    near = get_close_matches(word, sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

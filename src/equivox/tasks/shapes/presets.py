@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from math import isqrt
 from typing import Any
 
-from equivox.errors import ConfigError
-from equivox.tasks.shapes.config import InputConfig, ShapeTraining, _near
+from equivox.errors import ConfigError, did_you_mean
+from equivox.tasks.shapes.config import InputConfig, ShapeTraining
 
 _TETRIS_INPUT = InputConfig(kind="tetris", side=36, cell=5.0, enlarge="zoom")
 _CATH_INPUT = InputConfig(kind="points", side=50, spacing=2.0, sigma=1.0, normalization="published")
@@ -150,7 +150,7 @@ def shape_preset(name: str, *, reduction: int = 1) -> ShapeTraining:
     250
     """
     if name not in PRESETS:
-        raise ConfigError(f"--preset {name!r} is unknown{_near(name, set(PRESETS))}; known are {', '.join(PRESETS)}.")
+        raise ConfigError(f"--preset {name!r} is unknown{did_you_mean(name, PRESETS)}; known are {', '.join(PRESETS)}.")
     if name.startswith("tetris") and reduction != 1:
         raise ConfigError(
             f"--reduction {reduction}: there are eight pieces of Tetris, one of each class; leave it out."
