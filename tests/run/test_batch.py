@@ -65,6 +65,8 @@ def count(state, job):
         raise InputError(f"{job.entry.name} is empty; give one with letters.")
     if text == "full":
         raise OutputError("no room")
+    if text == "leave":
+        (job.out / ".writing-12345678-x").write_text("half")
     if text == "die":
         with atomic_path(job.marker) as temporary:
             temporary.write_text("half")
@@ -196,4 +198,11 @@ def test_what_was_being_written_when_a_process_died_is_cleared_away(task: Module
         (out / name).write_text("half, of an earlier run")
     outcomes = run(task, folder, out, workers=2, resume=True)
     assert [one.code for one in outcomes] == ["", "EQV-WORKER"]
+    assert sorted(path.name for path in out.rglob("*")) == ["a.json", "items", "letters.txt", "run.json"]
+
+
+def test_an_interrupted_run_leaves_nothing_half_written(task: ModuleType, tmp_path: Path) -> None:
+    folder, out = texts(tmp_path / "in", a="leave", b="one"), tmp_path / "out"
+    with pytest.raises(Interrupted):
+        run(task, folder, out, stop_at=1)
     assert sorted(path.name for path in out.rglob("*")) == ["a.json", "items", "letters.txt", "run.json"]

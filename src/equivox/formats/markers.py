@@ -9,11 +9,38 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from equivox.formats.atomic import write_json
+
 ITEMS = "items"
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class MarkedInput:
+    """What every marker says, whatever was found."""
+
+    input: str
+    """The path as the user gave it."""
+    stem: str
+    """What its files begin with."""
+    input_sha256: str
+    """Checksum of the input's bytes."""
+    digest: str
+    """Of everything else that decides the result."""
+
+    def write_marker(self, out: Path, schema: str, found: Mapping[str, object]) -> None:
+        """Write the marker that ``--resume`` trusts, with what was ``found``; call this last."""
+        head = {name: getattr(self, name) for name in MarkedInput.__dataclass_fields__}
+        write_json(marker_path(out, self.stem), {"schema": schema, **head, **found})
+
+
+def head_of(document: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of :class:`MarkedInput` in a marker's document; KeyError where one is missing."""
+    return {name: str(document[name]) for name in MarkedInput.__dataclass_fields__}
 
 
 def marker_path(out: Path, stem: str) -> Path:

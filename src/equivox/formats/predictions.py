@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from equivox.formats.atomic import write_json, write_text
-from equivox.formats.markers import marker_path, read_marker
+from equivox.formats.atomic import write_text
+from equivox.formats.markers import MarkedInput, head_of, marker_path, read_marker
 from equivox.formats.tables import as_csv
 
 SCHEMA = "equivox.predictions.item/1"
@@ -45,23 +45,15 @@ class PredictionRow:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class InputResult:
+@dataclass(frozen=True)
+class InputResult(MarkedInput):
     """Everything that is known about one input after it was worked on."""
 
-    input: str
-    stem: str
-    input_sha256: str
-    digest: str
     rows: tuple[PredictionRow, ...]
 
     def write(self, out: Path) -> None:
         """Write the marker that ``--resume`` trusts."""
-        document = {
-            "schema": SCHEMA, "input": self.input, "stem": self.stem, "input_sha256": self.input_sha256,
-            "digest": self.digest, "rows": [row.as_dict() for row in self.rows],
-        }  # fmt: skip
-        write_json(marker_path(out, self.stem), document)
+        self.write_marker(out, SCHEMA, {"rows": [row.as_dict() for row in self.rows]})
 
 
 def read_result(out: Path, stem: str) -> InputResult | None:
@@ -70,13 +62,7 @@ def read_result(out: Path, stem: str) -> InputResult | None:
 
 
 def _as_result(found: Any) -> InputResult:
-    return InputResult(
-        input=str(found["input"]),
-        stem=str(found["stem"]),
-        input_sha256=str(found["input_sha256"]),
-        digest=str(found["digest"]),
-        rows=tuple(PredictionRow(**row) for row in found["rows"]),
-    )
+    return InputResult(**head_of(found), rows=tuple(PredictionRow(**row) for row in found["rows"]))
 
 
 def write_predictions(path: Path, rows: Sequence[PredictionRow], classes: Sequence[str]) -> None:

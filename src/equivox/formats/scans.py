@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from equivox.errors import InputError
+from equivox.errors import ConfigError, InputError
 from equivox.formats.nifti import SCAN_ENDINGS, require_nibabel, without_ending
 
 log = logging.getLogger(__name__)
@@ -114,6 +114,35 @@ def missing_sentence(path: Path) -> str:
     beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, beside, n=1)
     return f"{path} does not exist; " + (f"did you mean {near[0]}?" if near else "check the path.")
+
+
+def require_masks(mask: str | None, count: int) -> None:
+    """ConfigError where one mask file is given for several inputs."""
+    if mask is not None and not Path(mask).expanduser().is_dir() and count > 1:
+        raise ConfigError(
+            f"--mask {mask} is one file and there are {count} inputs; give a folder with a mask per scan."
+        )
+
+
+def mask_of_scan(mask: str, scan: ScanInput, *, endings: Sequence[str] = ("_mask",)) -> Path:
+    """The mask of a scan: the file given, or in the folder given a file named after the scan.
+
+    ``endings`` may follow the scan's name, the likeliest first; the name alone comes after them, then the stem.
+
+    Raises
+    ------
+    InputError
+        If the folder holds none.
+    """
+    path = Path(mask).expanduser()
+    if not path.is_dir():
+        return path
+    own = without_ending(scan.path.name)
+    for name in (*(f"{own}{ending}" for ending in endings), own, scan.stem):
+        for ending in SCAN_ENDINGS:
+            if (path / f"{name}{ending}").is_file():
+                return path / f"{name}{ending}"
+    raise InputError(f"{path} holds no mask for {scan.name}; name it {own}_mask.nii.gz or {own}.nii.gz.")
 
 
 def _search(folder: Path) -> Iterator[ScanInput]:

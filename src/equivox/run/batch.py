@@ -17,8 +17,10 @@ from equivox.errors import OutputError
 from equivox.formats.atomic import clear_unfinished, require_absent, require_folder
 from equivox.formats.markers import ITEMS
 from equivox.formats.scans import InputFile
+from equivox.run.device import DeviceChoice
 from equivox.run.items import Interrupted, Item, ItemResult, State, Value, map_items
 from equivox.run.record import RUN_JSON, Outcome, RunRecord, file_sha256
+from equivox.weights.folder import ModelFolder
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING = 0, 1, 3
 ENDINGS: dict[int, Outcome] = {EXIT_DONE: "done", EXIT_SOME_FAILED: "some_failed"}
@@ -134,6 +136,21 @@ def clear_the_way(out: Path, names: Sequence[str], run: RunChoice) -> None:
     clear_unfinished(out)
 
 
+def open_record(
+    command: Sequence[str],
+    config: Mapping[str, object],
+    run: RunChoice,
+    device: DeviceChoice,
+    folder: ModelFolder,
+    *,
+    seed: int | None = None,
+) -> RunRecord:
+    """The record of a command that takes inputs through a model: its options, how it is run, where, which model."""
+    record = RunRecord(command, {**config, **run.as_dict()}, seed=seed, device=device.as_dict())
+    record.add("model", folder.as_dict())
+    return record
+
+
 def run_items(
     function: Callable[[State, Item], Value],
     items: Sequence[Item],
@@ -176,6 +193,8 @@ def run_items(
                 threads=run.threads, resume=earlier if run.resume else None, on_done=on_done,
             )  # fmt: skip
     except Interrupted:
+        if run.scheduler is None:  # workers of a cluster may still write; our own are gone
+            clear_unfinished(out)
         if on_interrupt is not None:
             on_interrupt()
         record.write(out / RUN_JSON, "interrupted")

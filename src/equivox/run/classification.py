@@ -23,11 +23,12 @@ from equivox.run.batch import (
     exit_code_of,
     if_still_true,
     note_inputs,
+    open_record,
     run_inputs,
 )
 from equivox.run.device import DeviceChoice, choose_device
 from equivox.run.items import State
-from equivox.run.record import RunRecord, file_sha256
+from equivox.run.record import file_sha256
 from equivox.weights.folder import ModelFolder, find_model
 
 PREDICTIONS_CSV, PREDICTIONS_JSON = "predictions.csv", "predictions.json"
@@ -185,8 +186,7 @@ def classify_files(
     entries = classifier.find(inputs)
     clear_the_way(out, (PREDICTIONS_CSV, PREDICTIONS_JSON), run)
     digest = digest_of({"model": folder.sha256, "version": equivox.__version__})
-    record = RunRecord(command, {"model": model, **run.as_dict()}, device=device.as_dict())
-    record.add("model", folder.as_dict())
+    record = open_record(command, {"model": model}, run, device, folder)
 
     def finish(outcomes: tuple[FileOutcome, ...]) -> ClassifyRun:
         finished = ClassifyRun(classifier.schema, out, folder.as_dict(), classes, device, outcomes)

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 import equivox
-from equivox.errors import ConfigError, EquivoxError, InputError
+from equivox.errors import EquivoxError, InputError
 from equivox.formats.atomic import write_text
 from equivox.formats.markers import digest_of, marker_path
+from equivox.formats.scans import require_masks
 from equivox.formats.tables import as_csv
 from equivox.run.batch import (
     InputOutcome,
@@ -25,6 +26,7 @@ from equivox.run.batch import (
     exit_code_of,
     if_still_true,
     note_inputs,
+    open_record,
     run_inputs,
 )
 from equivox.run.device import DeviceChoice, choose_device
@@ -186,16 +188,11 @@ def embed_scans(
     found = find_inputs(inputs, images=config.images, layout=config.layout)
     if not found.entries:
         raise InputError(f"none of the inputs holds a scan; {len(found.skipped)} rows of tables have none.")
-    if config.mask is not None and not Path(config.mask).expanduser().is_dir() and len(found.entries) > 1:
-        raise ConfigError(
-            f"--mask {config.mask} is one file and there are {len(found.entries)} inputs; give a folder with a mask "
-            f"per scan."
-        )
+    require_masks(config.mask, len(found.entries))
     clear_the_way(out, (f"{EMBEDDINGS}.csv", f"{EMBEDDINGS}.npz", VERIFY_CSV), run)
     decides = {**config.decides(), "model": folder.sha256, "version": equivox.__version__}
     jobs = [EmbedJob(entry, out, config, _digest(entry, config, decides)) for entry in found.entries]
-    record = RunRecord(command, {**config.as_dict(), **run.as_dict()}, seed=config.seed, device=device.as_dict())
-    record.add("model", folder.as_dict())
+    record = open_record(command, config.as_dict(), run, device, folder, seed=config.seed)
 
     def finish(outcomes: tuple[EmbedOutcome, ...]) -> EmbedRun:
         finished = EmbedRun(out, config, folder.as_dict(), device, outcomes, found.notes, found.skipped)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from equivox.errors import EquivoxError, InputError
+from equivox.errors import EquivoxError
 from equivox.formats.nifti import SCAN_ENDINGS, without_ending
-from equivox.formats.scans import ScanInput, find_scans, with_distinct_stems
+from equivox.formats.scans import ScanInput, find_scans, mask_of_scan, with_distinct_stems
 from equivox.formats.subjects import Subject, SubjectTable, layout_of, read_subject_table
 
 TABLE_ENDINGS = (".csv", ".tsv")
@@ -114,12 +114,4 @@ def mask_of(entry: EncodeInput, mask: str | None) -> Path | None:
     """
     if mask is None:
         return entry.mask
-    path = Path(mask).expanduser()
-    if not path.is_dir():
-        return path
-    stem = without_ending(entry.scan.path.name)
-    for name in (f"{stem}_mask", f"{stem}_brain_mask", stem, entry.scan.stem):
-        for ending in SCAN_ENDINGS:
-            if (path / f"{name}{ending}").is_file():
-                return path / f"{name}{ending}"
-    raise InputError(f"{path} holds no mask for {entry.scan.name}; name it {stem}_mask.nii.gz or {stem}.nii.gz.")
+    return mask_of_scan(mask, entry.scan, endings=("_mask", "_brain_mask"))

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from equivox.errors import InputError
-from equivox.formats.atomic import atomic_path, write_json, write_text
-from equivox.formats.markers import marker_path, read_marker
+from equivox.formats.atomic import atomic_path, write_text
+from equivox.formats.markers import MarkedInput, head_of, marker_path, read_marker
 from equivox.formats.tables import as_csv, read_table
 from equivox.tasks.encode.model import LOW_CONFIDENCE, Embedding
 from equivox.tasks.encode.verify import Verified
@@ -28,13 +28,9 @@ Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 
 @dataclass(frozen=True)
-class InputResult:
+class InputResult(MarkedInput):
     """Everything that is known about one input after it was encoded."""
 
-    input: str
-    stem: str
-    input_sha256: str
-    digest: str
     embedding: Embedding
     verified: Verified | None = None
     seconds: float = 0.0
@@ -57,12 +53,7 @@ class InputResult:
     def write(self, out: Path) -> None:
         """Write the marker; call this last."""
         one = self.embedding
-        document = {
-            "schema": SCHEMA,
-            "input": self.input,
-            "stem": self.stem,
-            "input_sha256": self.input_sha256,
-            "digest": self.digest,
+        found = {
             "polar": one.polar.tolist(),
             "axial": one.axial.tolist(),
             "scalars": one.scalars.tolist(),
@@ -76,7 +67,7 @@ class InputResult:
             "histogram": list(self.histogram),
             "volume_ml": self.volume_ml,
         }
-        write_json(marker_path(out, self.stem), document)
+        self.write_marker(out, SCHEMA, found)
 
 
 def read_result(out: Path, stem: str) -> InputResult | None:
@@ -96,9 +87,9 @@ def _as_result(found: Any) -> InputResult:
     )
     verified = None if found["verified"] is None else Verified(**found["verified"])
     return InputResult(
-        str(found["input"]), str(found["stem"]), str(found["input_sha256"]), str(found["digest"]), embedding,
-        verified, float(found["seconds"]), float(found["loading_s"]),
-        tuple(float(share) for share in found["histogram"]), float(found["volume_ml"]),
+        **head_of(found), embedding=embedding, verified=verified, seconds=float(found["seconds"]),
+        loading_s=float(found["loading_s"]), histogram=tuple(float(share) for share in found["histogram"]),
+        volume_ml=float(found["volume_ml"]),
     )  # fmt: skip
 
 

@@ -23,11 +23,12 @@ from equivox.run.batch import (
     RunChoice,
     clear_the_way,
     close_record,
+    open_record,
     run_items,
 )
 from equivox.run.device import DeviceChoice, choose_device
 from equivox.run.items import ItemResult
-from equivox.run.record import RunRecord, file_sha256
+from equivox.run.record import file_sha256
 from equivox.tasks.orient.model import MOST_ANSWERS, OrientModel, load_orient_model, open_orient_model
 from equivox.tasks.orient.outputs import image_names, write_orientations, write_table
 from equivox.tasks.orient.picture import Contrast
@@ -183,8 +184,7 @@ def predict_orientations(
         )
         for start in starts
     ]
-    record = RunRecord(command, {**config.as_dict(), **run.as_dict()}, device=device.as_dict())
-    record.add("model", folder.as_dict())
+    record = open_record(command, config.as_dict(), run, device, folder)
     record.add_input(config.particles, particles=len(stack), box_px=stack.box_px)
     for note in (*stack.warnings, *preparation.notes):
         record.add_warning(note)

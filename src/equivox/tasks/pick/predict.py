@@ -25,6 +25,7 @@ from equivox.run.batch import (
     exit_code_of,
     if_still_true,
     note_inputs,
+    open_record,
     run_inputs,
 )
 from equivox.run.device import DeviceChoice, choose_device
@@ -220,10 +221,7 @@ def pick_micrographs(
         PickJob(entry, stem, out, options, masks.get(index), digest, config.page and index in shown)
         for index, (entry, stem) in enumerate(zip(entries, stems_of(entries), strict=True))
     ]
-    record = RunRecord(
-        command, {**asdict(config), "contrast": options.contrast, **run.as_dict()}, device=device.as_dict()
-    )
-    record.add("model", folder.as_dict())
+    record = open_record(command, {**asdict(config), "contrast": options.contrast}, run, device, folder)
 
     def finish(outcomes: tuple[MicrographOutcome, ...]) -> PickRun:
         finished = PickRun(

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 import equivox
-from equivox.errors import ConfigError, EquivoxError, OutputError
+from equivox.errors import EquivoxError, OutputError
 from equivox.formats.atomic import require_folder, write_text
 from equivox.formats.markers import digest_of
 from equivox.formats.nifti import write_volume
 from equivox.formats.poses import PoseRow, pose_record, write_poses_csv, write_poses_json
-from equivox.formats.scans import ScanInput, find_scans
+from equivox.formats.scans import ScanInput, find_scans, mask_of_scan, require_masks
 from equivox.run.batch import (
     EXIT_DONE,
     EXIT_NOTHING,
@@ -26,6 +26,7 @@ from equivox.run.batch import (
     close_record,
     if_still_true,
     note_inputs,
+    open_record,
     run_inputs,
 )
 from equivox.run.device import DeviceChoice, choose_device
@@ -33,7 +34,7 @@ from equivox.run.record import RunRecord, file_sha256
 from equivox.tasks.pose.config import FIRST_VIEWERS, PredictConfig
 from equivox.tasks.pose.model import load_pose_model
 from equivox.tasks.pose.outputs import HEAD_GRID, head_grid
-from equivox.tasks.pose.predict_one import InputJob, mask_path, predict_input
+from equivox.tasks.pose.predict_one import InputJob, predict_input
 from equivox.tasks.pose.results import InputResult, clear_results, is_whole, read_result
 from equivox.weights.folder import find_model
 
@@ -152,8 +153,7 @@ def predict_poses(
     clear_the_way(out, (POSES_CSV, POSES_JSON, REPORT), run)
     grid = head_grid(config)
     jobs = _jobs(scans, out, config, folder.sha256)
-    record = RunRecord(command, {**config.as_dict(), **run.as_dict()}, device=device.as_dict())
-    record.add("model", folder.as_dict())
+    record = open_record(command, config.as_dict(), run, device, folder)
     behaviour: Literal["published"] | None = "published" if config.published else None
 
     def finish(outcomes: tuple[PoseOutcome, ...]) -> PredictRun:
@@ -180,10 +180,7 @@ def predict_poses(
 
 def _jobs(scans: Sequence[ScanInput], out: Path, config: PredictConfig, model_sha256: str) -> list[InputJob]:
     """One job per input; the first ten that can be read get a viewer."""
-    if config.mask is not None and not Path(config.mask).expanduser().is_dir() and len(scans) > 1:
-        raise ConfigError(
-            f"--mask {config.mask} is one file and there are {len(scans)} inputs; give a folder with a mask per scan."
-        )
+    require_masks(config.mask, len(scans))
     decides: dict[str, object] = {"config": config.as_dict(), "model": model_sha256, "version": equivox.__version__}
     decides["reference"] = file_sha256(config.reference) if config.reference else None
     jobs = []
@@ -192,11 +189,10 @@ def _jobs(scans: Sequence[ScanInput], out: Path, config: PredictConfig, model_sh
         viewer = config.viewer == "all" or (config.viewer == "first" and viewers < FIRST_VIEWERS)
         viewer = viewer and config.report and not scan.problem
         viewers += viewer
-        job = InputJob(scan, out, config, viewer, "", config.mask)
         mask = None
         if config.mask is not None:
             with suppress(EquivoxError, OSError):
-                mask = file_sha256(mask_path(job))
+                mask = file_sha256(mask_of_scan(config.mask, scan))
         digest = digest_of({**decides, "viewer": viewer, "input": scan.name, "mask": mask})
         jobs.append(InputJob(scan, out, config, viewer, digest, config.mask))
     return jobs

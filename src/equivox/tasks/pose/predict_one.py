@@ -14,9 +14,9 @@ from torch import Tensor
 
 from equivox.errors import EquivoxError, InputError
 from equivox.formats.markers import marker_path
-from equivox.formats.nifti import SCAN_ENDINGS, Scan, open_scan, read_mask
+from equivox.formats.nifti import Scan, open_scan, read_mask
 from equivox.formats.nifti_series import frame_seconds, write_series
-from equivox.formats.scans import ScanInput
+from equivox.formats.scans import ScanInput, mask_of_scan
 from equivox.geometry.space import Volume
 from equivox.run.record import file_sha256
 from equivox.tasks.pose.config import PredictConfig
@@ -145,7 +145,7 @@ def _predict_frame(model: PoseModel, scan: Scan, index: int, job: InputJob, befo
     volume: Volume | None = None
     try:
         volume = scan.frame(index)
-        mask = None if job.mask is None else read_mask(mask_path(job), volume, frame=index)
+        mask = None if job.mask is None else read_mask(mask_of_scan(job.mask, job.entry), volume, frame=index)
         estimate = model.follow(volume, before) if mask is None else model.estimate(volume, mask=mask)
     except EquivoxError as error:
         failed = PoseEstimate("failed", reason=str(error), seconds=time.perf_counter() - started)
@@ -170,20 +170,3 @@ def _needed(frame: FrameResult, *, first: bool, shown: bool) -> FrameResult:
         return frame
     volume = replace(frame.volume, data=torch.zeros(1, 1, 1, 1).expand(1, *frame.volume.shape))
     return replace(frame, volume=volume, estimate=replace(frame.estimate, mask=None))
-
-
-def mask_path(job: InputJob) -> Path:
-    """The mask of an input: the file given, or in the folder given a file named after the scan."""
-    path = Path(str(job.mask)).expanduser()
-    if not path.is_dir():
-        return path
-    stem = job.entry.path.name
-    for ending in SCAN_ENDINGS:
-        if stem.lower().endswith(ending):
-            stem = stem[: -len(ending)]
-            break
-    candidates = [f"{name}{ending}" for name in (f"{stem}_mask", stem, job.entry.stem) for ending in SCAN_ENDINGS]
-    for name in candidates:
-        if (path / name).is_file():
-            return path / name
-    raise InputError(f"{path} holds no mask for {job.entry.name}; name it {stem}_mask.nii.gz or {stem}.nii.gz.")

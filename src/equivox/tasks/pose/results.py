@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from equivox.formats.atomic import write_json
-from equivox.formats.markers import ITEMS, marker_path, read_marker
+from equivox.formats.markers import ITEMS, MarkedInput, head_of, marker_path, read_marker
 from equivox.formats.poses import PoseRow
 from equivox.geometry.rotations import Pose
 from equivox.run.record import file_sha256
@@ -23,19 +22,11 @@ SCHEMA = "equivox.pose.item/1"
 
 
 @dataclass(frozen=True)
-class InputResult:
+class InputResult(MarkedInput):
     """Everything that is known about one input after it was worked on.
 
     Parameters
     ----------
-    input
-        The path as the user gave it.
-    stem
-        What its files begin with.
-    input_sha256
-        Checksum of the input's bytes.
-    digest
-        Of everything that decides the result.
     frames
         One table per frame: what :meth:`PoseEstimate.as_dict` gives, and ``frame``.
     files
@@ -46,10 +37,6 @@ class InputResult:
         For the page: (kind, caption, file) in order.
     """
 
-    input: str
-    stem: str
-    input_sha256: str
-    digest: str
     frames: tuple[Mapping[str, Any], ...]
     files: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -73,18 +60,13 @@ class InputResult:
 
     def write(self, out: Path) -> None:
         """Write the marker; call this last."""
-        document = {
-            "schema": SCHEMA,
-            "input": self.input,
-            "stem": self.stem,
-            "input_sha256": self.input_sha256,
-            "digest": self.digest,
+        found = {
             "frames": [dict(frame) for frame in self.frames],
             "files": dict(sorted(self.files.items())),
             "warnings": list(self.warnings),
             "pictures": [list(picture) for picture in self.pictures],
         }
-        write_json(marker_path(out, self.stem), document)
+        self.write_marker(out, SCHEMA, found)
 
 
 def pose_of(frame: Mapping[str, Any]) -> Pose | None:
@@ -102,10 +84,7 @@ def read_result(out: Path, stem: str) -> InputResult | None:
 
 def _as_result(found: Any) -> InputResult:
     return InputResult(
-        input=str(found["input"]),
-        stem=str(found["stem"]),
-        input_sha256=str(found["input_sha256"]),
-        digest=str(found["digest"]),
+        **head_of(found),
         frames=tuple(found["frames"]),
         files={str(name): str(digest) for name, digest in found["files"].items()},
         warnings=tuple(str(text) for text in found["warnings"]),
