@@ -77,8 +77,7 @@ def voxelize(
         format=format,
     )  # fmt: skip
     finished = voxelize_shapes(
-        inputs, out, config, device=options.device, workers=options.workers, threads=options.threads,
-        scheduler=options.scheduler, resume=options.resume, overwrite=options.overwrite, command=sys.argv,
+        inputs, out, config, options.choice(), command=sys.argv,
         progress=None if options.quiet else _print_outcome,
     )  # fmt: skip
     if options.json:

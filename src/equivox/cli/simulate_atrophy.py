@@ -75,8 +75,7 @@ def atrophy(
         write_labels=write_labels, seed=seed,
     )  # fmt: skip
     finished = simulate_atrophy_to_files(
-        inputs, out, config, images=images, workers=speak.workers, threads=speak.threads, scheduler=speak.scheduler,
-        resume=speak.resume, overwrite=speak.overwrite, command=sys.argv,
+        inputs, out, config, speak.choice(), images=images, command=sys.argv,
         progress=None if speak.quiet else _print_brain,
     )  # fmt: skip
     if speak.json:

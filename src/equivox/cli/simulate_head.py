@@ -90,9 +90,8 @@ def head(
     speak = run or Run()
     config = StackSimulation(**_values(options or HeadOptions()))  # type: ignore[arg-type]
     finished = simulate_heads_to_files(
-        out, config, count=count, validation=max(count // 5, 1) if validation is None else validation, seed=seed,
-        templates=templates, device=speak.device, workers=speak.workers, threads=speak.threads,
-        scheduler=speak.scheduler, resume=speak.resume, overwrite=speak.overwrite, command=sys.argv,
+        out, config, speak.choice(), count=count, seed=seed, templates=templates, command=sys.argv,
+        validation=max(count // 5, 1) if validation is None else validation,
         progress=None if speak.quiet else _print_outcome,
     )  # fmt: skip
     if speak.json:

@@ -173,6 +173,7 @@ def plan_of(
     source: str, out: Path, pixel: float, seed: int, body: SpecimenOptions, scope: MicroscopeOptions, speak: Work
 ) -> CryoPlan:
     """The options that both commands share, as the tasks take them."""
+    from equivox.run.batch import RunChoice
     from equivox.simulate.ctf import Microscope
     from equivox.tasks.simulate.cryo_run import CryoPlan
     from equivox.tasks.simulate.specimen_files import SpecimenChoice
@@ -180,10 +181,12 @@ def plan_of(
     choice = SpecimenChoice(
         source, pixel, body.resolution_angstrom, tuple(body.chains or ()), body.assembly, body.voxel_size_angstrom
     )
-    return CryoPlan(
-        out, choice, Microscope(scope.voltage_kv, scope.cs_mm, scope.amplitude_contrast), seed, body.views,
-        speak.workers, speak.threads, speak.scheduler, speak.resume, speak.overwrite, sys.argv,
+    run = RunChoice(
+        workers=speak.workers, threads=speak.threads, scheduler=speak.scheduler, resume=speak.resume,
+        overwrite=speak.overwrite,
     )  # fmt: skip
+    microscope = Microscope(scope.voltage_kv, scope.cs_mm, scope.amplitude_contrast)
+    return CryoPlan(out, choice, microscope, seed, body.views, run, sys.argv)
 
 
 def progress_of(speak: Work) -> Any:

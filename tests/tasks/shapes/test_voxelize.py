@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from equivox.cli.main import main
 from equivox.errors import ConfigError, InputError, OutputError
+from equivox.run.batch import RunChoice
 from equivox.tasks.shapes.voxelize import voxelize_shapes
 from equivox.tasks.shapes.voxelize_one import VoxelizeConfig, read_field
 
@@ -128,12 +129,12 @@ def test_results_are_kept_replaced_or_resumed(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists already"):
         voxelize_shapes(inputs, tmp_path, config)
     (tmp_path / "cuboid_big.npz").write_bytes(b"damaged")
-    again = voxelize_shapes(inputs, tmp_path, config, resume=True)
+    again = voxelize_shapes(inputs, tmp_path, config, RunChoice(resume=True))
     assert [outcome.resumed for outcome in again.outcomes] == [True, False]
-    other = voxelize_shapes(inputs, tmp_path, VoxelizeConfig(side=10), resume=True)
+    other = voxelize_shapes(inputs, tmp_path, VoxelizeConfig(side=10), RunChoice(resume=True))
     assert [outcome.resumed for outcome in other.outcomes] == [False, False]
     assert read_field(tmp_path / "cuboid_big.npz").shape == (1, 10, 10, 10)
-    voxelize_shapes(inputs, tmp_path, config, overwrite=True)
+    voxelize_shapes(inputs, tmp_path, config, RunChoice(overwrite=True))
     assert read_field(tmp_path / "cuboid_big.npz").shape == (1, 8, 8, 8)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from equivox.cli.main import main
 from equivox.errors import ConfigError, InputError
+from equivox.run.batch import RunChoice
 from equivox.tasks.simulate.atrophy import AtrophyConfig, controls, simulate_atrophy_to_files
 from equivox.tasks.simulate.atrophy_labels import FREESURFER, read_scheme
 from equivox.tasks.simulate.atrophy_one import MadeBrain
@@ -77,7 +78,9 @@ def test_each_gives_every_severity_and_the_untouched_control(study: Path, tmp_pa
     original = np.asarray(nibabel.load(study / "t1" / "p0_T1w.nii.gz").dataobj)
     copy = np.asarray(nibabel.load(tmp_path / "out" / str(made.made[2].row["file"])).dataobj)
     assert np.array_equal(original, copy)
-    again = simulate_atrophy_to_files([str(study / "t1" / "p0_T1w.nii.gz")], tmp_path / "out", config, resume=True)
+    again = simulate_atrophy_to_files(
+        [str(study / "t1" / "p0_T1w.nii.gz")], tmp_path / "out", config, RunChoice(resume=True)
+    )
     assert again.resumed == 3
     assert [one.row for one in again.made] == [one.row for one in made.made]
 

@@ -18,6 +18,7 @@ from equivox.formats.mrc import read_mrc, write_mrc
 from equivox.formats.particle_images import ParticleImages
 from equivox.formats.particles import read_particles
 from equivox.formats.star import read_star
+from equivox.run.batch import RunChoice
 from equivox.simulate.ctf import Microscope, apply_transfer, ctf
 from equivox.simulate.micrograph_config import MicrographSimulation
 from equivox.simulate.particle_stack import ParticleSimulation
@@ -27,6 +28,7 @@ from equivox.tasks.simulate.particles import simulate_particles
 from equivox.tasks.simulate.specimen_files import SpecimenChoice, open_specimen, sample_names, source_path
 
 PIXEL = 6.0
+RESUME = RunChoice(resume=True)
 CONFIG = ParticleSimulation(box_px=48, pixel_size_angstrom=PIXEL, snr=5.0, per_micrograph=6)
 SMALL = ParticleSimulation(box_px=32, pixel_size_angstrom=8.0, per_micrograph=4)
 FIELD = MicrographSimulation(size_px=(128, 144), particles=6, snr=1.0)
@@ -70,7 +72,7 @@ def test_images_are_the_projections_that_the_table_tells(version: str, tmp_path:
 
 def test_one_file_does_not_depend_on_workers_or_count(tmp_path: Path) -> None:
     simulate_particles(plan(tmp_path / "a"), SMALL, count=10)
-    simulate_particles(plan(tmp_path / "b", workers=2), SMALL, count=6)
+    simulate_particles(plan(tmp_path / "b", run=RunChoice(workers=2)), SMALL, count=6)
     name = "particles/mic_00000.mrcs"
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     simulate_particles(plan(tmp_path / "c", seed=1), SMALL, count=4)
@@ -84,12 +86,12 @@ def test_a_resumed_run_keeps_what_is_whole_and_makes_the_rest(tmp_path: Path) ->
         simulate_particles(plan(tmp_path), SMALL, count=8)
     whole = (tmp_path / "particles" / "mic_00001.mrcs").read_bytes()
     (tmp_path / "particles" / "mic_00001.mrcs").write_bytes(whole[:2000])
-    simulate_particles(plan(tmp_path, resume=True), SMALL, count=8, progress=lambda *a: states.append(a[3]))
+    simulate_particles(plan(tmp_path, run=RESUME), SMALL, count=8, progress=lambda *a: states.append(a[3]))
     assert states == ["kept", "made"]
     assert (tmp_path / "particles" / "mic_00001.mrcs").read_bytes() == whole
     states.clear()
     other = replace(SMALL, snr=4.0)
-    simulate_particles(plan(tmp_path, resume=True), other, count=8, progress=lambda *a: states.append(a[3]))
+    simulate_particles(plan(tmp_path, run=RESUME), other, count=8, progress=lambda *a: states.append(a[3]))
     assert states == ["made", "made"]
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["outcome"] == "done"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from equivox.errors import ConfigError, InputError, OutputError
 from equivox.formats.nifti import open_scan, read_volume
 from equivox.formats.poses import read_truth_csv
+from equivox.run.batch import RunChoice
 from equivox.simulate.stack_config import StackSimulation
 from equivox.tasks.pose.loader import RotateSamples, head_from_ras, rotation_of
 from equivox.tasks.pose.train_config import rotate_preset
@@ -20,12 +22,13 @@ from equivox.tasks.simulate.head import HeadOutcome, simulate_heads_to_files
 from equivox.tasks.simulate.head_one import array_angles_deg
 
 SMALL = StackSimulation(thick_slices=0.0, head_voxel_mm=4.0, mode_weights=(0.0, 0.0, 1.0, 0.0), cut_head=0.0)
+CPU = RunChoice(device="cpu")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("heads")
-    run = simulate_heads_to_files(out, SMALL, count=2, validation=1, seed=5, device="cpu")
+    run = simulate_heads_to_files(out, SMALL, CPU, count=2, validation=1, seed=5)
     assert run.exit_code == 0
     return out
 
@@ -93,7 +96,7 @@ def test_parameters_are_written_for_every_stack(made: Path) -> None:
 
 def test_more_stacks_change_no_earlier_one_and_resume_keeps_what_is_whole(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "more"
-    simulate_heads_to_files(out, SMALL, count=1, validation=0, seed=5, device="cpu")
+    simulate_heads_to_files(out, SMALL, CPU, count=1, validation=0, seed=5)
     first = read_volume(made / "training" / "img" / "sim-00000.nii.gz")
     assert torch.equal(first.data, read_volume(out / "training" / "img" / "sim-00000.nii.gz").data)
     states: dict[str, bool] = {}
@@ -101,15 +104,15 @@ def test_more_stacks_change_no_earlier_one_and_resume_keeps_what_is_whole(made: 
     def note(done: int, total: int, outcome: HeadOutcome) -> None:
         states[outcome.job.id] = outcome.resumed
 
-    simulate_heads_to_files(out, SMALL, count=2, validation=0, seed=5, device="cpu", resume=True, progress=note)
+    simulate_heads_to_files(out, SMALL, replace(CPU, resume=True), count=2, validation=0, seed=5, progress=note)
     assert states == {"sim-00000": True, "sim-00001": False}
 
 
 def test_what_is_there_is_not_replaced_unasked(made: Path) -> None:
     with pytest.raises(OutputError, match="exists already; pass --overwrite"):
-        simulate_heads_to_files(made, SMALL, count=2, validation=1, seed=5, device="cpu")
+        simulate_heads_to_files(made, SMALL, CPU, count=2, validation=1, seed=5)
     with pytest.raises(OutputError, match=r"sim-00001.nii.gz and \d+ more are of an earlier run"):
-        simulate_heads_to_files(made, SMALL, count=1, validation=1, seed=5, device="cpu", overwrite=True)
+        simulate_heads_to_files(made, SMALL, replace(CPU, overwrite=True), count=1, validation=1, seed=5)
 
 
 def test_counts_and_templates_are_checked(tmp_path: Path) -> None:

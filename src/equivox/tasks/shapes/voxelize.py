@@ -82,13 +82,8 @@ def voxelize_shapes(
     inputs: Sequence[str | Path],
     out: Path,
     config: VoxelizeConfig,
+    run: RunChoice | None = None,
     *,
-    device: str = "auto",
-    workers: int = 1,
-    threads: int | None = None,
-    scheduler: str | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
     command: Sequence[str] = ("equivox", "shapes", "voxelize"),
     progress: Callable[[int, int, VoxelizeOutcome], None] | None = None,
 ) -> VoxelizeRun:
@@ -101,22 +96,20 @@ def voxelize_shapes(
     ConfigError
         If an option is out of range.
     OutputError
-        If results are there already (without ``resume`` or ``overwrite``), or the folder cannot be written.
+        If results are there already (without resume or overwrite), or the folder cannot be written.
     Interrupted
         A KeyboardInterrupt after what was finished has been written.
     """
     _require_config(config)
-    chosen = choose_device(device)
+    run = run or RunChoice()
+    chosen = choose_device(run.device)
     if config.format == "nii":
         require_nibabel()
     shapes = find_shapes(inputs)
     require_folder(out)
     jobs = [VoxelizeJob(shape, out, config) for shape in shapes]
     existing = [out / TABLE, out / RUN_JSON, *(path for job in jobs for path in (job.target, job.sidecar))]
-    run = RunChoice(
-        device=device, workers=workers, threads=threads, scheduler=scheduler, resume=resume, overwrite=overwrite
-    )
-    require_absent(existing, overwrite=overwrite or resume, resumable=True)
+    require_absent(existing, overwrite=run.overwrite or run.resume, resumable=True)
     record = RunRecord(command, {**config.as_dict(), **run.as_dict()}, device=chosen.as_dict())
 
     def finish(outcomes: tuple[VoxelizeOutcome, ...]) -> VoxelizeRun:

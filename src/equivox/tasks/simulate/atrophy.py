@@ -107,13 +107,9 @@ def simulate_atrophy_to_files(
     inputs: Sequence[str],
     out: Path,
     config: AtrophyConfig,
+    run: RunChoice | None = None,
     *,
     images: Path | None = None,
-    workers: int = 1,
-    threads: int | None = None,
-    scheduler: str | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
     command: Sequence[str] = ("equivox", "simulate", "atrophy"),
     progress: Progress | None = None,
 ) -> AtrophyRun:
@@ -132,14 +128,14 @@ def simulate_atrophy_to_files(
         raise ConfigError(
             f"--labels {config.labels} is no folder and there are {len(brains)} brains; give a folder with all maps."
         )
-    run = RunChoice(workers=workers, threads=threads, scheduler=scheduler, resume=resume, overwrite=overwrite)
+    run = run or RunChoice()
     clear_the_way(out, (TABLE, CONTROLS, README), run)
     jobs = [
         AtrophyJob(scan, subject, severity, config.labels, codes, out, config.seed, config.write_labels,
                    _digest(scan, severity, config))
         for scan, subject, severity in _plan(brains, config)
     ]  # fmt: skip
-    record = RunRecord(command, {**asdict(config), "workers": workers, "resume": resume}, seed=config.seed)
+    record = RunRecord(command, {**asdict(config), "workers": run.workers, "resume": run.resume}, seed=config.seed)
     done: dict[int, ItemResult[MadeBrain]] = {}
 
     def on_done(result: ItemResult[MadeBrain]) -> None:

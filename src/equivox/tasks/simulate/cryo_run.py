@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -112,11 +112,7 @@ class CryoPlan:
     microscope: Microscope
     seed: int = 0
     views: Path | None = None
-    workers: int = 1
-    threads: int | None = None
-    scheduler: str | None = None
-    resume: bool = False
-    overwrite: bool = False
+    run: RunChoice = field(default_factory=RunChoice)
     command: Sequence[str] = ("equivox", "simulate")
 
     def key(self, config: Mapping[str, object]) -> str:
@@ -181,10 +177,10 @@ def run_frames(
     _, _, warnings = open_scene(plan)
     require_folder(plan.out)
     paths = [*planned, plan.out / RUN_JSON, *(path for job in jobs for path in job.traces)]
-    require_absent(paths, overwrite=plan.overwrite or plan.resume, resumable=True)
-    options = {"source": plan.choice.source, "workers": plan.workers, "threads": plan.threads,
-               "scheduler": plan.scheduler, "resume": plan.resume, "overwrite": plan.overwrite,
-               "views": None if plan.views is None else str(plan.views)}  # fmt: skip
+    require_absent(paths, overwrite=plan.run.overwrite or plan.run.resume, resumable=True)
+    options = {"source": plan.choice.source, **plan.run.as_dict()}
+    del options["device"]  # none is asked for
+    options["views"] = None if plan.views is None else str(plan.views)
     record = RunRecord(plan.command, {**config, **options}, seed=plan.seed)
     record.add_input(source_path(plan.choice.source))
     for text in warnings:
@@ -203,12 +199,8 @@ def run_frames(
             record.add_failure(name, code, reason)
         return CryoRun(schema, plan.out, frames, lost, warnings, tuple(written))
 
-    run = RunChoice(
-        workers=plan.workers, threads=plan.threads, scheduler=plan.scheduler, resume=plan.resume,
-        overwrite=plan.overwrite,
-    )  # fmt: skip
     finished = run_inputs(
-        make, jobs, initializer=initializer, run=run, out=plan.out, record=record, earlier=earlier_frame,
+        make, jobs, initializer=initializer, run=plan.run, out=plan.out, record=record, earlier=earlier_frame,
         outcome=InputOutcome, finish=finish, progress=tell, timing="images",
     )  # fmt: skip
     close_record(record, plan.out, finished.exit_code)

@@ -74,17 +74,12 @@ class HeadRun:
 def simulate_heads_to_files(
     out: Path,
     config: StackSimulation,
+    run: RunChoice | None = None,
     *,
     count: int,
     validation: int = 0,
     seed: int = 0,
     templates: Path | None = None,
-    device: str = "auto",
-    workers: int = 1,
-    threads: int | None = None,
-    scheduler: str | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
     command: Sequence[str] = ("equivox", "simulate", "head"),
     progress: Callable[[int, int, HeadOutcome], None] | None = None,
 ) -> HeadRun:
@@ -100,12 +95,13 @@ def simulate_heads_to_files(
     ConfigError
         If an option is out of range.
     OutputError
-        If results are there already (without ``resume`` or ``overwrite``), or the folder cannot be written.
+        If results are there already (without resume or overwrite), or the folder cannot be written.
     Interrupted
         A KeyboardInterrupt after what was finished has been written.
     """
     _require_counts(count, validation)
-    chosen = choose_device(device)
+    run = run or RunChoice()
+    chosen = choose_device(run.device)
     files = read_templates(templates)
     warnings = []
     if files.epi is None and config.mode_weights[0] > 0:
@@ -120,12 +116,12 @@ def simulate_heads_to_files(
     tables = [out / name for name in (ANNOTATIONS, POSES, PARAMETERS_CSV, README, RUN_JSON)]
     require_absent(
         [*tables, *(path for job in jobs for path in job.traces)],
-        overwrite=overwrite or resume,
+        overwrite=run.overwrite or run.resume,
         resumable=True,
     )
-    _forget_others(out, jobs, allowed=overwrite or resume)
-    options = {"count": count, "validation": validation, "templates": str(templates or "shipped"), "workers": workers,
-               "threads": threads, "scheduler": scheduler, "resume": resume, "overwrite": overwrite}  # fmt: skip
+    _forget_others(out, jobs, allowed=run.overwrite or run.resume)
+    options = {"count": count, "validation": validation, "templates": str(templates or "shipped"), **run.as_dict()}
+    del options["device"]  # told by itself
     record = RunRecord(command, {**config.as_dict(), **options}, seed=seed, device=chosen.as_dict())
     record.add("templates_sha256", digest)
     for text in warnings:
@@ -140,8 +136,7 @@ def simulate_heads_to_files(
         make_head,
         jobs,
         initializer=functools.partial(open_painter, None if templates is None else str(templates), str(chosen.device)),
-        run=RunChoice(workers=workers, threads=threads, scheduler=scheduler, resume=resume, overwrite=overwrite),
-        out=out, record=record, earlier=earlier_head, outcome=HeadOutcome, finish=finish, progress=progress,
+        run=run, out=out, record=record, earlier=earlier_head, outcome=HeadOutcome, finish=finish, progress=progress,
         timing="stacks",
     )  # fmt: skip
     close_record(record, out, finished.exit_code)
