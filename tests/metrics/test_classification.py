@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from equivox.errors import InputError, MissingExtraError
-from equivox.metrics.classification import accuracy, balanced_accuracy, class_recalls, confusion, roc_auc
+from equivox.metrics.classification import (
+    accuracy,
+    balanced_accuracy,
+    class_recalls,
+    confusion,
+    logit_change,
+    logit_spread,
+    roc_auc,
+)
 
 seeds = st.integers(0, 2**31 - 1)
 
@@ -61,3 +69,13 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
     with pytest.raises(MissingExtraError, match=r"equivox\[shapes\]"):
         roc_auc(torch.tensor([0, 1]), torch.rand(2, 2))
+
+
+def test_the_change_of_logits_is_told_in_units_of_their_spread() -> None:
+    before = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
+    assert logit_spread(before) == pytest.approx(math.sqrt(5.0))  # variances 2 and 8
+    assert logit_spread(before[:1]) == 1.0
+    assert logit_spread(torch.ones(3, 2)) == 1e-12
+    assert logit_change(before + 3.0, before, 2.0) == pytest.approx(1.5)
+    draws = torch.stack([before, before + 4.0])
+    assert logit_change(draws, before, 1.0) == pytest.approx(math.sqrt(8.0))

@@ -64,6 +64,20 @@ def balanced_accuracy(counts: Int[Tensor, "class class"]) -> float:
     return float(class_recalls(counts).nanmean())
 
 
+def logit_spread(logits: Float[Tensor, "item class"]) -> float:
+    """Standard deviation of the logits over items, RMS over classes; 1 where there is but one item."""
+    if len(logits) < 2:
+        return 1.0
+    return max(float(logits.double().var(dim=0).mean().sqrt()), 1e-12)
+
+
+def logit_change(
+    logits: Float[Tensor, "*draws item class"], before: Float[Tensor, "item class"], spread: float
+) -> float:
+    """RMS change of logits against those of the same items ``before``, relative to their spread."""
+    return float((logits - before).double().square().mean().sqrt()) / spread
+
+
 def roc_auc(labels: Int[Tensor, " item"], probabilities: Float[Tensor, "prediction class"]) -> float:
     """Area under the ROC curve: of class 1 for two classes, else the mean over classes, each against the rest.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from equivox.report.class_tables import render_classifier_page
-from equivox.report.page import Chart, Table, TableRow, as_data_uri
-from equivox.report.shape_charts import AngleCurve, angle_chart, orientation_chart
+from equivox.report.class_tables import render_classifier_page, turned_charts
+from equivox.report.page import Chart, Table, TableRow
+from equivox.report.shape_charts import AngleCurve
 from equivox.tasks.images.evaluate import Evaluation
 from equivox.tasks.images.turned import TurnReport
 
@@ -12,9 +12,7 @@ from equivox.tasks.images.turned import TurnReport
 def render_evaluation(evaluation: Evaluation) -> str:
     """HTML of the report."""
     charts: list[Chart] = []
-    tables = [
-        Table("In short", ("measure", "value"), tuple(TableRow(row) for row in _rows(evaluation)), note="Upright.")
-    ]
+    tables: list[Table] = []
     if evaluation.turned is not None:
         charts += _turn_charts(evaluation, evaluation.turned)
         tables += _turn_tables(evaluation.turned)
@@ -27,6 +25,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
             ("classes", str(len(evaluation.classes))),
             ("majority class", f"{evaluation.majority:.3f}"),
         ),
+        summary=_rows(evaluation),
         tables=tables,
         charts=charts,
         classes=evaluation.classes,
@@ -69,18 +68,10 @@ def _turn_charts(evaluation: Evaluation, report: TurnReport) -> list[Chart]:
         floor=None,
         accuracy=tuple(point.accuracy for point in report.curve),
     )
-    bars = orientation_chart(
-        [one.name for one in report.sets], [one.accuracy for one in report.sets], evaluation.majority
-    )
-    return [
-        Chart("Turned pictures", as_data_uri(bars, "image/svg+xml"), f"{report.pictures} pictures."),
-        Chart(
-            "By how much they are turned",
-            as_data_uri(angle_chart(curve, evaluation.majority), "image/svg+xml"),
-            "In the plane. Between quarter turns pictures are resampled and their corners are lost. Change: root mean "
-            "square of the difference of the logits, relative to their standard deviation over pictures.",
-        ),
-    ]
+    return turned_charts(
+        [(one.name, one.accuracy) for one in report.sets], curve, majority=evaluation.majority, count=report.pictures,
+        what="pictures", how="In the plane. Between quarter turns pictures are resampled and their corners are lost.",
+    )  # fmt: skip
 
 
 def _turn_tables(report: TurnReport) -> list[Table]:

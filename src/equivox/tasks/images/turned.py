@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from equivox.metrics.classification import accuracy, balanced_accuracy, confusion
+from equivox.metrics.classification import accuracy, balanced_accuracy, confusion, logit_change, logit_spread
 from equivox.tasks.images.classifier import ImageModel
 
 ANGLES_DEG = (0.0, 5.0, 10.0, 15.0, 30.0, 45.0, 60.0, 75.0, 90.0, 120.0, 135.0, 150.0, 180.0)
@@ -96,7 +96,7 @@ def report_turns(
 
     square = [ask(angle, mirror, "turns and mirrors of the square") for angle, mirror in SQUARE]
     upright = square[0]
-    size = max(float(upright.double().var(dim=0).mean().sqrt()), 1e-12) if len(upright) > 1 else 1.0
+    size = logit_spread(upright)
     turned = {angle: ask(angle, False, f"{angle:g} degrees") for angle in ANGLES_DEG}
     between = [logits for angle, logits in turned.items() if angle % 90.0]
     sets = (
@@ -105,7 +105,7 @@ def report_turns(
         _result("angles between", between, upright, labels, size),
     )
     curve = tuple(
-        AnglePoint(angle, float((logits.argmax(dim=1) == labels).double().mean()), _change(logits, upright, size))
+        AnglePoint(angle, float((logits.argmax(dim=1) == labels).double().mean()), logit_change(logits, upright, size))
         for angle, logits in turned.items()
     )
     return TurnReport(len(squares), sets, curve)
@@ -122,9 +122,5 @@ def _result(name: str, found: Sequence[Tensor], upright: Tensor, labels: Tensor,
         balanced_accuracy=sum(map(balanced_accuracy, tables)) / len(tables),
         cross_entropy=sum(entropies) / len(entropies),
         worst=min(map(accuracy, tables)),
-        change=max(_change(logits, upright, size) for logits in found),
+        change=max(logit_change(logits, upright, size) for logits in found),
     )
-
-
-def _change(logits: Float[Tensor, "picture classes"], before: Float[Tensor, "picture classes"], size: float) -> float:
-    return float((logits - before).double().square().mean().sqrt()) / size

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from equivox.report.class_tables import render_classifier_page
-from equivox.report.page import Chart, Table, TableRow, as_data_uri
-from equivox.report.shape_charts import AngleCurve, angle_chart, orientation_chart
+from equivox.report.class_tables import render_classifier_page, turned_charts
+from equivox.report.page import Chart, Table, TableRow
+from equivox.report.shape_charts import AngleCurve
 from equivox.tasks.shapes.evaluate import Evaluation
 from equivox.tasks.shapes.rotation_report import RotationReport
 
 
 def render_evaluation(evaluation: Evaluation) -> str:
     """HTML of the report."""
-    charts, tables = [], [_summary(evaluation)]
+    charts: list[Chart] = []
+    tables: list[Table] = []
     if evaluation.rotations is not None:
         charts += _rotation_charts(evaluation, evaluation.rotations)
         tables += [_orientation_table(evaluation.rotations), _curve_table(evaluation.rotations)]
@@ -24,6 +25,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
             ("classes", str(len(evaluation.classes))),
             ("majority class", f"{evaluation.majority:.3f}"),
         ),
+        summary=_summary_rows(evaluation),
         tables=tables,
         charts=charts,
         classes=evaluation.classes,
@@ -66,11 +68,6 @@ def _summary_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
     return rows
 
 
-def _summary(evaluation: Evaluation) -> Table:
-    rows = tuple(TableRow(row) for row in _summary_rows(evaluation))
-    return Table("In short", ("measure", "value"), rows, note="Objects as they lie.")
-
-
 def _rotation_charts(evaluation: Evaluation, report: RotationReport) -> list[Chart]:
     floors = [point.floor for point in report.curve]
     curve = AngleCurve(
@@ -79,18 +76,10 @@ def _rotation_charts(evaluation: Evaluation, report: RotationReport) -> list[Cha
         floor=None if None in floors else tuple(floor for floor in floors if floor is not None),
         accuracy=tuple(point.accuracy for point in report.curve),
     )
-    names = [one.name for one in report.orientations]
-    shares = [one.accuracy for one in report.orientations]
-    bars = orientation_chart(names, shares, evaluation.majority)
-    return [
-        Chart("Turned objects", as_data_uri(bars, "image/svg+xml"), f"{report.objects} objects."),
-        Chart(
-            "By how much they are turned",
-            as_data_uri(angle_chart(curve, evaluation.majority), "image/svg+xml"),
-            f"{report.curve_objects} objects, each about its own random axis. Change: root mean square of the "
-            "difference of the logits, relative to their standard deviation over objects.",
-        ),
-    ]
+    return turned_charts(
+        [(one.name, one.accuracy) for one in report.orientations], curve, majority=evaluation.majority,
+        count=report.objects, what="objects", how=f"{report.curve_objects} objects, each about its own random axis.",
+    )  # fmt: skip
 
 
 def _orientation_table(report: RotationReport) -> Table:

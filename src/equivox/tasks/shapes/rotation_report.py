@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from equivox.geometry.rotations import cube_group, random_rotations, rotation_about, rotation_from_vector
-from equivox.metrics.classification import accuracy, balanced_accuracy, confusion
+from equivox.metrics.classification import accuracy, balanced_accuracy, confusion, logit_change, logit_spread
 from equivox.run.seeds import draw_uniform, generator_for
 from equivox.tasks.shapes.classifier import ShapeModel
 from equivox.tasks.shapes.data import Content, Grid, ShapeSource, rotate_volume
@@ -107,7 +107,7 @@ def report_rotations(
         Called with (done, total, what) after each draw.
     """
     still = logits_of(model, source, chosen)
-    size = _spread(still)
+    size = logit_spread(still)
     count = len(chosen)
     group = cube_group().float()
     plans: list[tuple[str, list[Tensor]]] = [
@@ -184,11 +184,11 @@ def _curve_point(
     logits = model.logits(contents, rotations=turns)
     floor = None
     if isinstance(contents[0], Grid):
-        floor = _change(
+        floor = logit_change(
             model.logits([_there_and_back(c, r) for c, r in zip(contents, turns, strict=True)]), before, size
         )
     right = float((logits.argmax(dim=1) == labels).double().mean())
-    return CurvePoint(angle, right, _change(logits, before, size), floor)
+    return CurvePoint(angle, right, logit_change(logits, before, size), floor)
 
 
 def _there_and_back(content: Content, rotation: Tensor) -> Content:
@@ -208,19 +208,8 @@ def _orientation(name: str, logits: Tensor, still: Tensor, labels: Tensor, size:
         balanced_accuracy=float(balanced.mean()),
         spread=float(shares.std()) if len(tables) > 1 else None,
         worst=float(shares.min()),
-        change=_change(logits, still.expand_as(logits), size),
+        change=logit_change(logits, still, size),
     )
-
-
-def _change(logits: Tensor, before: Tensor, size: float) -> float:
-    return float((logits - before).double().square().mean().sqrt()) / size
-
-
-def _spread(logits: Tensor) -> float:
-    """Standard deviation of the logits over objects, RMS over classes; 1 where there is but one object."""
-    if len(logits) < 2:
-        return 1.0
-    return max(float(logits.double().var(dim=0).mean().sqrt()), 1e-12)
 
 
 def _upright(count: int, axis: str, seed: int, draw: int) -> Float[Tensor, "object 3 3"]:
