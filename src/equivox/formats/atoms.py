@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import math
-import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from equivox.errors import ConfigError, InputError
-from equivox.formats.archives import require_file
-from equivox.formats.proteins import FARTHEST_ANGSTROM, STRUCTURE_ENDINGS, require_gemmi
+from equivox.formats.proteins import FARTHEST_ANGSTROM
+from equivox.formats.structure_files import parse_structure, require_gemmi, require_structure_file, unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +58,9 @@ def read_atoms(
     MissingExtraError
         If gemmi is not installed.
     """
-    path = require_file(path)
-    if not path.name.lower().endswith(STRUCTURE_ENDINGS):
-        raise InputError(f"{path} is not a structure by its name; give a .pdb, .ent, .cif or .mmcif file (or .gz).")
+    path = require_structure_file(path)
     gemmi = require_gemmi("reading atomic models")
-    structure = _parsed(gemmi, path)
+    structure = parse_structure(gemmi, path, unpacked(path).decode("utf-8", "replace"))
     warnings = [f"{path} holds {len(structure)} models; the first is used."] if len(structure) > 1 else []
     structure.setup_entities()
     if assembly is not None:
@@ -104,33 +98,6 @@ def read_atoms(
         path, placed, torch.tensor(electrons, dtype=torch.float64), torch.tensor(factors, dtype=torch.float64),
         tuple(dict.fromkeys(taken)), tuple(warnings),
     )  # fmt: skip
-
-
-def _parsed(gemmi: Any, path: Path) -> Any:
-    """Gemmi's structure; InputError with its reason otherwise."""
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path} is truncated or damaged ({error}); copy it again from its source.") from error
-    text = data.decode("utf-8", "replace")
-    name = path.name.lower().removesuffix(".gz")
-    try:
-        if name.endswith((".cif", ".mmcif")):
-            blocks = [block for block in gemmi.cif.read_string(text) if block.find_values("_atom_site.Cartn_x")]
-            structure = gemmi.make_structure_from_block(blocks[0]) if blocks else gemmi.Structure()
-        else:
-            structure = gemmi.read_pdb_string(text)
-    except MemoryError:
-        raise
-    except Exception as error:  # gemmi speaks through several kinds of exception
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        reason = re.sub(r"^string:(\d+):\d+\(\d+\)", r"line \1", reason)
-        raise InputError(f"{path} cannot be read ({reason}); copy it again from its source.") from error
-    if len(structure) == 0 or not math.isfinite(structure[0].count_atom_sites()) or not structure[0].count_atom_sites():
-        raise InputError(f"{path} holds no atoms; copy it again from its source.")
-    return structure
 
 
 def _built(gemmi: Any, path: Path, structure: Any, assembly: str) -> Any:

@@ -8,10 +8,7 @@ likewise. Waters, ligands, ions, nucleic acids and hydrogens are left out. Posit
 
 from __future__ import annotations
 
-import gzip
 import math
-import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from equivox.errors import InputError, MissingExtraError
-from equivox.formats.archives import require_file
+from equivox.errors import InputError
+from equivox.formats.structure_files import is_cif, parse_structure, require_gemmi, require_structure_file, unpacked
 
-STRUCTURE_ENDINGS = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz", ".mmcif.gz")
 LONGEST_STEP_ANGSTROM = 4.3
 """Consecutive C-alpha atoms farther apart than this have residues missing between them."""
 SHORTEST_STEP_ANGSTROM = 2.0
@@ -111,24 +107,12 @@ def read_structure(path: Path | str) -> Structure:
     MissingExtraError
         If gemmi is not installed.
     """
-    path = require_file(path)
-    if not path.name.lower().endswith(STRUCTURE_ENDINGS):
-        raise InputError(f"{path} is not a structure by its name; give a .pdb, .ent, .cif or .mmcif file (or .gz).")
+    path = require_structure_file(path)
     gemmi = require_gemmi("reading protein structures")
-    data = _content(path)
-    is_cif = any(part in path.name.lower() for part in (".cif", ".mmcif"))
-    if not is_cif:
-        _check_columns(path, data)
-    try:
-        structure = _parse_cif(gemmi, data) if is_cif else gemmi.read_pdb_string(data)
-    except MemoryError:
-        raise
-    except Exception as error:  # gemmi speaks through several kinds of exception
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        reason = re.sub(r"^string:(\d+):\d+\(\d+\)", r"line \1", reason)
-        raise InputError(f"{path} cannot be read ({reason}); copy it again from its source.") from error
-    if structure is None or len(structure) == 0 or structure[0].count_atom_sites() == 0:
-        raise InputError(f"{path} holds no atoms; copy it again from its source.")
+    text = _content(path)
+    if not is_cif(path):
+        _check_columns(path, text)
+    structure = parse_structure(gemmi, path, text)
     structure.setup_entities()
     warnings: list[str] = []
     if len(structure) > 1:
@@ -146,34 +130,12 @@ def read_structure(path: Path | str) -> Structure:
     return Structure(path, tuple(chains), len(structure), tuple(warnings))
 
 
-def require_gemmi(purpose: str) -> Any:
-    """Import gemmi; MissingExtraError, which names the extra that brings it, if it is not installed."""
-    try:
-        import gemmi
-    except ImportError as error:
-        raise MissingExtraError("gemmi", "shapes", purpose) from error
-    return gemmi
-
-
 def _content(path: Path) -> str:
     """The file's text, decompressed."""
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path} is truncated or damaged ({error}); copy it again from its source.") from error
+    data = unpacked(path)
     if b"\x00" in data:
         raise InputError(f"{path} is not a text file; give PDB or mmCIF as text (or .gz).")
     return data.decode("ascii", "replace").replace("\ufffd", "?")  # one byte, one column; titles alone need more
-
-
-def _parse_cif(gemmi: Any, text: str) -> Any:
-    """Structure of the first block that has atoms; None without one."""
-    for block in gemmi.cif.read_string(text):
-        if block.find_values("_atom_site.Cartn_x"):
-            return gemmi.make_structure_from_block(block)
-    return None
 
 
 def _check_columns(path: Path, text: str) -> None:

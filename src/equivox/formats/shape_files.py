@@ -14,8 +14,8 @@ from equivox.errors import InputError
 from equivox.formats.file_search import FileKind
 from equivox.formats.meshes import MESH_ENDINGS
 from equivox.formats.points import POINT_ENDINGS
-from equivox.formats.proteins import STRUCTURE_ENDINGS
 from equivox.formats.scans import ScanInput
+from equivox.formats.structure_files import STRUCTURE_ENDINGS
 from equivox.formats.tables import read_header, read_table
 
 SHAPE_ENDINGS = tuple(sorted({*MESH_ENDINGS, *POINT_ENDINGS, *STRUCTURE_ENDINGS}, key=lambda text: (-len(text), text)))

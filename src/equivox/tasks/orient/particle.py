@@ -11,7 +11,8 @@ from torch import Tensor
 
 from equivox.errors import InputError
 from equivox.formats.mrc import is_mrc_name, read_mrc
-from equivox.formats.proteins import STRUCTURE_ENDINGS, ProteinChain, read_structure
+from equivox.formats.proteins import ProteinChain, read_structure
+from equivox.formats.structure_files import STRUCTURE_ENDINGS
 from equivox.simulate.point_particle import PointParticle
 
 ELECTRONS = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "S": 16, "SE": 34}

@@ -15,7 +15,8 @@ from equivox.formats.environments import environments_of
 from equivox.formats.meshes import MESH_ENDINGS, read_mesh
 from equivox.formats.nifti import SCAN_ENDINGS, read_volume
 from equivox.formats.points import read_points
-from equivox.formats.proteins import STRUCTURE_ENDINGS, read_structure
+from equivox.formats.proteins import read_structure
+from equivox.formats.structure_files import STRUCTURE_ENDINGS
 from equivox.tasks.shapes.config import DataConfig, InputConfig
 from equivox.tasks.shapes.data import Content, Grid, fit_volume
 from equivox.tasks.shapes.source_cath import trace_content

@@ -15,7 +15,7 @@ from equivox.errors import ConfigError, InputError
 from equivox.formats.archives import read_arrays
 from equivox.formats.atoms import read_atoms
 from equivox.formats.mrc import is_mrc_name, read_mrc
-from equivox.formats.proteins import STRUCTURE_ENDINGS
+from equivox.formats.structure_files import STRUCTURE_ENDINGS
 from equivox.samples import particle_maps_folder
 from equivox.simulate.specimen import Specimen, specimen_from_atoms, specimen_from_map
 
