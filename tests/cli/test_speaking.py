@@ -11,10 +11,12 @@ import pytest
 from equivox.cli.options import Output
 from equivox.cli.speaking import (
     close_evaluation,
+    close_run,
     epoch_lines,
     given_values,
     lost_lines,
     print_document,
+    print_results,
     say,
     say_now_and_then,
 )
@@ -73,3 +75,27 @@ def test_an_evaluation_is_a_document_or_lines(capsys: pytest.CaptureFixture[str]
     streams = capsys.readouterr()
     assert json.loads(streams.out) == {"accuracy": 1.0, "files": ["evaluation.json", "evaluation.html"]}
     assert streams.err == ""
+
+
+@dataclass
+class Counted:
+    exit_code: int
+
+    def as_dict(self) -> dict[str, object]:
+        return {"schema": "counted/1", "letters": 3}
+
+
+def test_a_run_is_told_to_machines_and_to_people_each_in_their_way(capsys: pytest.CaptureFixture[str]) -> None:
+    assert close_run(Output(json=True), Counted(1), lambda run: [f"exit code {run.exit_code}"]) == 1
+    streams = capsys.readouterr()
+    assert json.loads(streams.out) == {"schema": "counted/1", "letters": 3}
+    assert streams.err == "exit code 1\n"
+    assert close_run(Output(quiet=True), Counted(0), lambda run: ["never"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_document_of_results_has_all_its_parts_also_where_they_are_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results("made/1", [{"out": "a"}], ("few",))
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == ["schema", "version", "results", "warnings", "errors"]
+    assert (document["results"], document["warnings"], document["errors"]) == ([{"out": "a"}], ["few"], [])

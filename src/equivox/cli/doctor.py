@@ -7,8 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from equivox import __version__
-from equivox.cli.speaking import print_document
+from equivox.cli.speaking import print_results
 
 EXIT_UNSOUND = 1
 
@@ -32,14 +31,9 @@ def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
             print(f"  {finding.level:4}  {finding.name}: {finding.text}", flush=True)
     failed = [finding for finding in findings if finding.level == "fail"]
     if json:
-        document = {
-            "schema": "equivox.doctor/1",
-            "version": __version__,
-            "results": [finding.as_dict() for finding in findings],
-            "warnings": [finding.text for finding in findings if finding.level == "note"],
-            "errors": [{"code": "EQV-DOCTOR", "message": f"{f.name}: {f.text}"} for f in failed],
-        }
-        print_document(document)
+        notes = [finding.text for finding in findings if finding.level == "note"]
+        errors = [{"code": "EQV-DOCTOR", "message": f"{f.name}: {f.text}"} for f in failed]
+        print_results("equivox.doctor/1", [finding.as_dict() for finding in findings], notes, errors)
     elif failed:
         print(f"equivox: {len(failed)} check(s) failed: {', '.join(f.name for f in failed)}.", file=sys.stderr)
     return EXIT_UNSOUND if failed else 0

@@ -12,7 +12,7 @@ from equivox.cli.encode_demo import demo
 from equivox.cli.encode_measure import probe, robustness
 from equivox.cli.encode_train import finetune, pretrain
 from equivox.cli.options import Output, Run
-from equivox.cli.speaking import lost_lines, model_line, print_document, say
+from equivox.cli.speaking import close_run, lost_lines, model_line, say
 
 if TYPE_CHECKING:
     from equivox.tasks.encode.embed import EmbedOutcome, EmbedRun
@@ -97,13 +97,9 @@ def embed(
     finished = embed_scans(
         inputs, out, config, options.choice(), command=sys.argv, progress=None if options.quiet else print_outcome
     )
-    if options.json:
-        print_document(finished.as_dict())
-    elif verify:
+    if verify and not options.json:
         print("\n".join(verify_lines(finished)))
-    if not options.quiet:
-        print_closing(finished)
-    return finished.exit_code
+    return close_run(options, finished, closing_lines)
 
 
 @app.command
@@ -199,8 +195,8 @@ def verify_lines(finished: EmbedRun) -> list[str]:
     return lines
 
 
-def print_closing(finished: EmbedRun) -> None:
-    """What was run, where the results are, what failed; on stderr."""
+def closing_lines(finished: EmbedRun) -> list[str]:
+    """What was run, where the results are, what failed."""
     lines = [model_line(finished.model, finished.device)]
     lines += [f"note: {text}" for text in [*finished.notes, *finished.warnings][:20]]
     if finished.skipped:
@@ -208,4 +204,4 @@ def print_closing(finished: EmbedRun) -> None:
         lines += [f"  {who}: {why}" for who, why in finished.skipped[:20]]
     lines += lost_lines(finished.outcomes, "failed")
     lines.append(f"embeddings: {finished.table}")
-    say(lines)
+    return lines

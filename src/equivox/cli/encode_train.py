@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from equivox import __version__
 from equivox.cli.options import RUNNING, Training
-from equivox.cli.speaking import best_of, close_training, epoch_lines, given_values, print_document, say
+from equivox.cli.speaking import best_of, close_training, epoch_lines, given_values, print_document, print_results, say
 
 if TYPE_CHECKING:
     from equivox.tasks.encode.train import TrainedEncoder, TrainRun
@@ -167,11 +166,7 @@ def _pretrain_head(inputs: list[str], out: Path, given: dict[str, Any], speak: T
             "out": str(out), "model": str(fitted.model.path), "sha256": fitted.model.sha256,
             "parameters": fitted.parameters, "scans": dict(fitted.counts), "pose_deg": dict(fitted.pose_deg),
         }  # fmt: skip
-        document = {
-            "schema": "equivox.encode-pretrain/1", "version": __version__, "results": [result],
-            "warnings": list(fitted.warnings), "errors": [],
-        }  # fmt: skip
-        print_document(document)
+        print_results("equivox.encode-pretrain/1", [result], fitted.warnings)
     if not speak.quiet:
         lines = [f"note: {text}" for text in fitted.warnings]
         for when, values in fitted.pose_deg.items():

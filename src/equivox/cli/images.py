@@ -12,8 +12,9 @@ from cyclopts import App, Group, Parameter
 from equivox.cli.options import Output, Run, Training
 from equivox.cli.speaking import (
     best_of,
-    close_classification,
+    classification_lines,
     close_evaluation,
+    close_run,
     close_training,
     epoch_lines,
     given_values,
@@ -252,4 +253,4 @@ def predict(
         command=sys.argv,
         progress=None if options.quiet else say_classified("images"),
     )
-    return close_classification(options, finished)
+    return close_run(options, finished, classification_lines)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from equivox import __version__
-from equivox.cli.speaking import print_document
+from equivox.cli.speaking import print_results
 
 EXIT_MODEL = 4
 _FLAG = Parameter(negative="")
@@ -58,7 +57,7 @@ def list_(*, json: Annotated[bool, _FLAG] = False) -> int:
             }
         )
     if json:
-        _print_document("equivox.model-list/1", rows, broken)
+        print_results("equivox.model-list/1", rows, errors=broken)
     else:
         for row in rows:
             print(f"{row['name']:24} {row['task']:8} {row['behaviour']:10} {row['megabytes']} MB  {row['path']}")
@@ -91,7 +90,7 @@ def info(model: str, /, *, json: Annotated[bool, _FLAG] = False) -> None:
     folder = find_model(model)
     if json:
         result = {"path": str(folder.path), "sha256": folder.sha256, "config": folder.config}
-        _print_document("equivox.model-info/1", [{**result, "certificate": folder.certificate()}], [])
+        print_results("equivox.model-info/1", [{**result, "certificate": folder.certificate()}])
         return
     print(f"{folder.name}  ({folder.path})")
     print(f"sha256     {folder.sha256}")
@@ -137,7 +136,7 @@ def verify(*models: str, json: Annotated[bool, _FLAG] = False) -> int:
     if json:
         rows = [{"model": model, "checks": [asdict(check) for check in checks]} for model, checks in results.items()]
         errors = [{"code": "EQV-MODEL", "message": f"{model}: {check.message}"} for model, check in failed]
-        _print_document("equivox.model-verify/1", rows, errors)
+        print_results("equivox.model-verify/1", rows, errors=errors)
     else:
         for model, checks in results.items():
             print(model)
@@ -215,7 +214,7 @@ def import_(
     folder = import_published(unet, e3cnn, out, settings=settings, overwrite=overwrite)
     if json:
         result = {"name": folder.name, "path": str(folder.path), "sha256": folder.sha256, "config": folder.config}
-        _print_document("equivox.model-import/1", [result], [])
+        print_results("equivox.model-import/1", [result])
         return
     print(f"Wrote {folder.path}. Look at it with: equivox model info {_as_path(folder.path)}", file=sys.stderr)
 
@@ -264,7 +263,7 @@ def export(
 
     written = export_network(find_model(model), out, format=format, network=network, overwrite=overwrite)
     if json:
-        _print_document("equivox.model-export/1", [{**asdict(written), "path": str(written.path)}], [])
+        print_results("equivox.model-export/1", [{**asdict(written), "path": str(written.path)}])
         return
     shapes = " and ".join("(" + ", ".join(str(side) for side in shape) + ")" for shape in written.inputs)
     print(
@@ -281,9 +280,3 @@ def _has_weights(path: Path) -> bool:
 def _as_path(path: Path) -> str:
     """The path as an argument that is not taken for a name."""
     return str(path) if "/" in str(path) else f"./{path}"
-
-
-def _print_document(schema: str, results: list[dict[str, Any]], errors: list[dict[str, str]]) -> None:
-    """One JSON document on stdout."""
-    document = {"schema": schema, "version": __version__, "results": results, "warnings": [], "errors": errors}
-    print_document(document)

@@ -12,7 +12,7 @@ from cyclopts import App, Group, Parameter
 
 from equivox.cli.options import Output, Run
 from equivox.cli.orient_train import train
-from equivox.cli.speaking import close_evaluation, model_line, print_document, say
+from equivox.cli.speaking import close_evaluation, close_run, model_line, say
 
 if TYPE_CHECKING:
     from equivox.tasks.orient.predict import PredictRun
@@ -92,11 +92,7 @@ def predict(
         config, out, options.choice(), command=sys.argv, progress=None if options.quiet else _print_progress(),
         page=render_prediction,
     )  # fmt: skip
-    if options.json:
-        print_document(finished.as_dict())
-    if not options.quiet:
-        _close_prediction(finished)
-    return finished.exit_code
+    return close_run(options, finished, _closing_lines)
 
 
 @app.command
@@ -178,8 +174,8 @@ def _print_progress() -> Callable[[int, int], None]:
     return line
 
 
-def _close_prediction(finished: PredictRun) -> None:
-    """What was run, where the results are, what has no answer; on stderr."""
+def _closing_lines(finished: PredictRun) -> list[str]:
+    """What was run, where the results are, what has no answer."""
     lines = [f"note: {text}" for text in finished.notes]
     lines.append(model_line(finished.model, finished.device))
     if finished.failures:
@@ -188,4 +184,4 @@ def _close_prediction(finished: PredictRun) -> None:
     if bool(finished.usable.any()):
         lines += [f"results: {finished.out / 'orientations.csv'}", f"table: {finished.table}"]
         lines.append(f"page: {finished.out / 'orientations.html'}")
-    say(lines)
+    return lines

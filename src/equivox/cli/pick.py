@@ -14,7 +14,7 @@ from equivox.cli.pick_convert import convert
 from equivox.cli.pick_evaluate import evaluate
 from equivox.cli.pick_options import texts
 from equivox.cli.pick_train import train
-from equivox.cli.speaking import lost_lines, print_document, say
+from equivox.cli.speaking import close_run, lost_lines, say
 
 if TYPE_CHECKING:
     from equivox.tasks.pick.predict import MicrographOutcome, PickRun
@@ -140,11 +140,7 @@ def predict(
         job=put.in_mics is not None or put.pipeline_control is not None, control=put.pipeline_control,
         command=sys.argv, progress=None if options.quiet else _print_outcome,
     )  # fmt: skip
-    if options.json:
-        print_document(finished.as_dict())
-    if not options.quiet:
-        _close_prediction(finished)
-    return finished.exit_code
+    return close_run(options, finished, _closing_lines)
 
 
 def _print_outcome(done: int, total: int, outcome: MicrographOutcome) -> None:
@@ -157,8 +153,8 @@ def _print_outcome(done: int, total: int, outcome: MicrographOutcome) -> None:
     say([f"[{done}/{total}] {outcome.entry.path.name}  {state}"])
 
 
-def _close_prediction(finished: PickRun) -> None:
-    """What was run, what is doubtful, where the results are; on stderr."""
+def _closing_lines(finished: PickRun) -> list[str]:
+    """What was run, what is doubtful, where the results are."""
     kept = finished.picks
     lines = [f"note: {text}" for text in finished.warnings[:20]]
     lines.append(
@@ -171,4 +167,4 @@ def _close_prediction(finished: PickRun) -> None:
     )
     lines += lost_lines(finished.outcomes, "without picks")
     lines.append(f"results: {finished.out / 'picks.csv'}")
-    say(lines)
+    return lines

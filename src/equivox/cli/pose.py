@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from equivox.cli.options import Output, Run
 from equivox.cli.pose_template import register as register_template
 from equivox.cli.pose_transform import register as register_transforms
-from equivox.cli.speaking import close_evaluation, model_line, print_document, say
+from equivox.cli.speaking import close_evaluation, close_run, model_line, say
 
 if TYPE_CHECKING:
     from equivox.tasks.pose.predict import PoseOutcome, PredictRun
@@ -112,11 +112,7 @@ def predict(
     finished = predict_poses(
         inputs, out, config, options.choice(), command=sys.argv, progress=None if options.quiet else print_outcome
     )
-    if options.json:
-        print_document(finished.as_dict())
-    if not options.quiet:
-        print_closing(finished)
-    return finished.exit_code
+    return close_run(options, finished, closing_lines)
 
 
 @app.command
@@ -221,8 +217,8 @@ def print_outcome(done: int, total: int, outcome: PoseOutcome) -> None:
     say([line])
 
 
-def print_closing(finished: PredictRun) -> None:
-    """What was run, where the results are, what has no pose; on stderr."""
+def closing_lines(finished: PredictRun) -> list[str]:
+    """What was run, where the results are, what has no pose."""
     rows = finished.rows
     lost = [row for row in rows if row.world_from_head is None]
     lines = [model_line(finished.model, finished.device)]
@@ -236,7 +232,7 @@ def print_closing(finished: PredictRun) -> None:
     lines.append(
         f"{'page' if finished.config.report else 'results'}: {page if finished.config.report else finished.out}"
     )
-    say(lines)
+    return lines
 
 
 def _print_consistency(done: int, total: int, name: str) -> None:

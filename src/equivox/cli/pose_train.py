@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
-from equivox import __version__
 from equivox.cli.options import RUNNING, Training
-from equivox.cli.speaking import epoch_lines, given_values, print_document, say
+from equivox.cli.speaking import epoch_lines, given_values, print_results, say
 from equivox.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -349,11 +348,7 @@ def _close(trained: Trained, place: Path, speak: TrainOptions) -> None:
             "epochs": fitted.epochs, "best_epoch": fitted.best_epoch, "monitor": trained.monitor,
             "best_value": fitted.best_value, "device": trained.device.as_dict(),
         }  # fmt: skip
-        document = {
-            "schema": "equivox.pose-train/1", "version": __version__, "results": [result],
-            "warnings": list(trained.warnings), "errors": [],
-        }  # fmt: skip
-        print_document(document)
+        print_results("equivox.pose-train/1", [result], trained.warnings)
     if not speak.quiet:
         lines = [f"note: {text}" for text in trained.warnings]
         lines.append(f"device {trained.device.device} ({trained.device.reason})")

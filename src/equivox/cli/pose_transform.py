@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from equivox import __version__
 from equivox.cli.options import Output
-from equivox.cli.speaking import print_document, say
+from equivox.cli.speaking import print_results, say
 
 _FLAG = Parameter(negative="")
 _NUMBERS = Parameter(consume_multiple=True, negative="")
@@ -95,7 +94,8 @@ def apply(
         progress=None if speak.quiet else _print_frame,
     )  # fmt: skip
     if speak.json:
-        _print_document("equivox.pose-apply/1", applied.as_dict(), [*applied.warnings], [*applied.lost])
+        errors = [{"code": "EQV-INPUT", "message": text} for text in applied.lost]
+        print_results("equivox.pose-apply/1", [applied.as_dict()], applied.warnings, errors)
     if not speak.quiet:
         lines = [f"note: {text}" for text in applied.warnings[:10]]
         lines += [f"empty: {text}" for text in applied.lost[:20]]
@@ -158,7 +158,7 @@ def convert(
         overwrite=speak.overwrite,
     )  # fmt: skip
     if speak.json:
-        _print_document("equivox.pose-convert/1", done.as_dict(), [], [])
+        print_results("equivox.pose-convert/1", [done.as_dict()])
     if not speak.quiet:
         written = done.written
         print(
@@ -213,7 +213,7 @@ def average(
         poses, out, to=to, reference=reference, moving=moving, row=row, overwrite=speak.overwrite
     )  # fmt: skip
     if speak.json:
-        _print_document("equivox.pose-average/1", {"out": str(out), **found.as_dict()}, [*found.skipped], [])
+        print_results("equivox.pose-average/1", [{"out": str(out), **found.as_dict()}], found.skipped)
     if not speak.quiet:
         spread = found.spread()
         lines = [f"note: {len(found.skipped)} frames have no pose and were left out"] if found.skipped else []
@@ -234,12 +234,3 @@ def _print_frame(done: int, total: int) -> None:
     """One line per tenth frame of a series."""
     if total > 1 and (done % 10 == 0 or done == total):
         say([f"[{done}/{total}] frames"])
-
-
-def _print_document(schema: str, result: dict[str, Any], warnings: list[str], errors: list[str]) -> None:
-    """One JSON document on stdout."""
-    document = {
-        "schema": schema, "version": __version__, "results": [result], "warnings": warnings,
-        "errors": [{"code": "EQV-INPUT", "message": text} for text in errors],
-    }  # fmt: skip
-    print_document(document)

@@ -13,8 +13,9 @@ from equivox.cli.options import Output, Run, Training
 from equivox.cli.shapes_voxelize import register as register_voxelize
 from equivox.cli.speaking import (
     best_of,
-    close_classification,
+    classification_lines,
     close_evaluation,
+    close_run,
     close_training,
     epoch_lines,
     given_values,
@@ -277,7 +278,7 @@ def predict(
         command=sys.argv,
         progress=None if options.quiet else say_classified("objects"),
     )
-    return close_classification(options, finished)
+    return close_run(options, finished, classification_lines)
 
 
 def data_config(data: str, source: DataOptions | None) -> Any:

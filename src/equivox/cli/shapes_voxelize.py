@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import App
 
 from equivox.cli.options import Run
-from equivox.cli.speaking import MOST_REASONS, lost_lines, print_document, say
+from equivox.cli.speaking import MOST_REASONS, close_run, lost_lines, say
 
 if TYPE_CHECKING:
     from equivox.tasks.shapes.voxelize import VoxelizeOutcome, VoxelizeRun
@@ -80,11 +80,7 @@ def voxelize(
         inputs, out, config, options.choice(), command=sys.argv,
         progress=None if options.quiet else _print_outcome,
     )  # fmt: skip
-    if options.json:
-        print_document(finished.as_dict())
-    if not options.quiet:
-        _print_closing(finished)
-    return finished.exit_code
+    return close_run(options, finished, _closing_lines)
 
 
 def _print_outcome(done: int, total: int, outcome: VoxelizeOutcome) -> None:
@@ -95,8 +91,8 @@ def _print_outcome(done: int, total: int, outcome: VoxelizeOutcome) -> None:
     say([line])
 
 
-def _print_closing(finished: VoxelizeRun) -> None:
-    """Where the fields are, and what has none; on stderr."""
+def _closing_lines(finished: VoxelizeRun) -> list[str]:
+    """Where the fields are, and what has none."""
     lost = sum(outcome.result is None for outcome in finished.outcomes)
     notes = [text for outcome in finished.outcomes if outcome.result for text in outcome.result.warnings]
     lines = [f"note: {text}" for text in notes[:10]]
@@ -104,4 +100,4 @@ def _print_closing(finished: VoxelizeRun) -> None:
     lines += lost_lines(finished.outcomes, "without a field")
     lines += [f"  and {lost - MOST_REASONS} more, in voxels.csv"] if lost > MOST_REASONS else []
     lines.append(f"results: {finished.out}")
-    say(lines)
+    return lines

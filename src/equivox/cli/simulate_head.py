@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 
 from equivox.cli.options import Run
-from equivox.cli.speaking import print_document, say
+from equivox.cli.speaking import close_run, say
 
 if TYPE_CHECKING:
     from equivox.tasks.simulate.head import HeadOutcome, HeadRun
@@ -94,11 +94,7 @@ def head(
         validation=max(count // 5, 1) if validation is None else validation,
         progress=None if speak.quiet else _print_outcome,
     )  # fmt: skip
-    if speak.json:
-        print_document(finished.as_dict())
-    if not speak.quiet:
-        _print_closing(finished)
-    return finished.exit_code
+    return close_run(speak, finished, _closing_lines)
 
 
 def _values(options: HeadOptions) -> dict[str, object]:
@@ -118,10 +114,10 @@ def _print_outcome(done: int, total: int, outcome: HeadOutcome) -> None:
     say([line])
 
 
-def _print_closing(finished: HeadRun) -> None:
-    """Where the stacks are, and what was not made; on stderr."""
+def _closing_lines(finished: HeadRun) -> list[str]:
+    """Where the stacks are, and what was not made."""
     lost = [outcome for outcome in finished.outcomes if outcome.result is None]
     lines = [f"note: {text}" for text in finished.warnings]
     lines += [f"  {outcome.job.id}: {outcome.reason}" for outcome in lost[:20]]
     lines.append(f"{len(finished.outcomes) - len(lost)} stacks ({finished.device.device}): {finished.out}")
-    say(lines)
+    return lines

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from equivox import __version__
 from equivox.cli.options import Output
@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 MOST_REASONS = 20
 
 
+@runtime_checkable
+class FinishedRun(Protocol):
+    """What a command over many inputs returns."""
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The document of ``--json``."""
+
+
+Finished = TypeVar("Finished", bound=FinishedRun)
+
+
 def given_values(options: object) -> dict[str, Any]:
     """Options that were given on the command line, by name."""
     found = {field.name: getattr(options, field.name) for field in fields(options)}  # type: ignore[arg-type]
@@ -30,6 +45,19 @@ def given_values(options: object) -> dict[str, Any]:
 def print_document(document: Mapping[str, Any]) -> None:
     """The one JSON document of ``--json``."""
     print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_results(
+    schema: str,
+    results: Sequence[Mapping[str, Any]],
+    warnings: Sequence[str] = (),
+    errors: Sequence[Mapping[str, str]] = (),
+) -> None:
+    """The document of ``--json`` of a command that is no run over inputs."""
+    print_document(
+        {"schema": schema, "version": __version__, "results": list(results), "warnings": list(warnings),
+         "errors": list(errors)}
+    )  # fmt: skip
 
 
 def say(lines: Iterable[str]) -> None:
@@ -80,10 +108,7 @@ def close_training(
             "parameters": trained.parameters, "epochs": trained.fitted.epochs, **facts,
             "device": trained.device.as_dict(),
         }  # fmt: skip
-        print_document(
-            {"schema": schema, "version": __version__, "results": [result], "warnings": list(trained.warnings),
-             "errors": []}
-        )  # fmt: skip
+        print_results(schema, [result], trained.warnings)
     if not speak.quiet:
         say(
             [
@@ -127,11 +152,16 @@ def say_classified(what: str) -> Callable[[int, int, FileOutcome], None]:
     return line
 
 
-def close_classification(speak: Output, finished: ClassifyRun) -> int:
-    """Say what was run, where the results are, what has no answer; the exit code."""
+def classification_lines(finished: ClassifyRun) -> list[str]:
+    """What was run, what has no answer, where the results are."""
+    lost = lost_lines(finished.outcomes, "without an answer")
+    return [model_line(finished.model, finished.device), *lost, f"results: {finished.out / 'predictions.csv'}"]
+
+
+def close_run(speak: Output, finished: Finished, lines: Callable[[Finished], Sequence[str]]) -> int:
+    """Say what a run has made, all of it for machines and in ``lines`` for people; the exit code."""
     if speak.json:
         print_document(finished.as_dict())
     if not speak.quiet:
-        lost = lost_lines(finished.outcomes, "without an answer")
-        say([model_line(finished.model, finished.device), *lost, f"results: {finished.out / 'predictions.csv'}"])
+        say(lines(finished))
     return finished.exit_code
