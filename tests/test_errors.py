@@ -39,3 +39,8 @@ def test_a_missing_package_names_the_extra_that_brings_it() -> None:
 def test_the_nearest_known_word_is_named_and_none_where_nothing_is_near() -> None:
     assert errors.did_you_mean("lmx", ["lmax", "side"]) == "; did you mean 'lmax'?"
     assert errors.did_you_mean("zebra", ["lmax", "side"]) == ""
+
+
+def test_of_what_another_library_says_one_line_is_told() -> None:
+    assert errors.reason_of(ValueError("no such block. \nsecond line")) == "no such block"
+    assert errors.reason_of(KeyError()) == "KeyError"

@@ -78,3 +78,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     near = get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def reason_of(error: Exception) -> str:
+    """Part of a sentence: the first line of what another library says, without the dots at its end."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")

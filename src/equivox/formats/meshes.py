@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from equivox.errors import InputError, MissingExtraError
+from equivox.errors import InputError, MissingExtraError, reason_of
 from equivox.formats.archives import require_file
 from equivox.formats.mesh_text import check_obj, check_off, check_ply, check_stl
 
@@ -154,8 +154,9 @@ def _triangles(path: Path, data: bytes, file_type: str) -> tuple[Any, Any]:
     except MemoryError:
         raise
     except Exception as error:  # broken bodies meet many kinds of exception
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise InputError(f"{path} cannot be read as {file_type} ({reason}); copy it again from its source.") from error
+        raise InputError(
+            f"{path} cannot be read as {file_type} ({reason_of(error)}); copy it again from its source."
+        ) from error
 
 
 def _merged(vertices: Any, faces: Any, name: str) -> Mesh:

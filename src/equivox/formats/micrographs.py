@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from equivox.errors import ConfigError, InputError, MissingExtraError
+from equivox.errors import ConfigError, InputError, MissingExtraError, reason_of
 from equivox.formats.archives import require_file
 from equivox.formats.mrc import is_mrc_name, read_mrc, require_finite
 from equivox.formats.mrc_header import LARGEST_ANGSTROM, SMALLEST_ANGSTROM
@@ -225,8 +225,7 @@ def _read_tiff(path: Path) -> tuple[Array, float | None, list[str]]:
                 mappable = page.is_memmappable
                 pixels = tifffile.memmap(path, mode="r") if mappable else page.asarray()
     except (OSError, ValueError, IndexError, KeyError, tifffile.TiffFileError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise InputError(f"{path} cannot be read ({reason}); copy it again from its source.") from error
+        raise InputError(f"{path} cannot be read ({reason_of(error)}); copy it again from its source.") from error
     if count > 1:
         raise InputError(f"{path} holds {count} images: a movie or stack; give the motion-corrected micrograph.")
     if len(shape) != 2 or kind is None or kind.kind not in "iuf":
@@ -257,8 +256,7 @@ def _read_png(path: Path) -> Array:
             mode = picture.mode
             pixels = np.asarray(picture) if mode in ("L", "I;16", "I;16B", "I", "F") else None
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise InputError(f"{path} cannot be read ({reason}); copy it again from its source.") from error
+        raise InputError(f"{path} cannot be read ({reason_of(error)}); copy it again from its source.") from error
     if pixels is None:
         raise InputError(f"{path} is a colour or palette picture (mode {mode}); a grey image is needed.")
     return pixels

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from equivox.errors import InputError
+from equivox.errors import InputError, reason_of
 from equivox.formats.archives import Array, require_file
 from equivox.formats.mesh_text import check_ply
 from equivox.formats.meshes import require_points, require_trimesh
@@ -120,8 +120,9 @@ def _from_ply(path: Path) -> Array:
     except MemoryError:
         raise
     except Exception as error:  # broken bodies meet many kinds of exception
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise InputError(f"{path} cannot be read as ply ({reason}); copy it again from its source.") from error
+        raise InputError(
+            f"{path} cannot be read as ply ({reason_of(error)}); copy it again from its source."
+        ) from error
     if len(vertices) < count:
         raise InputError(f"{path}: only {len(vertices)} of {count} points could be read; copy it again.")
     return vertices

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from equivox.errors import InputError, MissingExtraError
+from equivox.errors import InputError, MissingExtraError, reason_of
 from equivox.formats.archives import require_file
 
 STRUCTURE_ENDINGS = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz", ".mmcif.gz")
@@ -64,8 +64,7 @@ def parse_structure(gemmi: Any, path: Path, text: str) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # gemmi speaks through several kinds of exception
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        reason = re.sub(r"^string:(\d+):\d+\(\d+\)", r"line \1", reason)
+        reason = re.sub(r"^string:(\d+):\d+\(\d+\)", r"line \1", reason_of(error))
         raise InputError(f"{path} cannot be read ({reason}); copy it again from its source.") from error
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise InputError(f"{path} holds no atoms; copy it again from its source.")

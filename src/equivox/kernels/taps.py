@@ -33,11 +33,7 @@ class TapGrid:
         ConfigError
             If a size or voxel size is not positive, or the size is even on an anisotropic grid.
         """
-        steps = (
-            [float(voxel_size_mm)] * 3 if isinstance(voxel_size_mm, (int, float)) else [float(s) for s in voxel_size_mm]
-        )
-        if len(steps) != 3 or min(steps) <= 0:
-            raise ConfigError(f"voxel size {voxel_size_mm} mm is not one or three positive numbers.")
+        steps = edges_mm(voxel_size_mm)
         if not isinstance(size, int):
             taps = [int(entry) for entry in size]
         elif len(set(steps)) == 1:
@@ -48,7 +44,7 @@ class TapGrid:
             taps = [2 * int(size * min(steps) / 2 / step + 1e-9) + 1 for step in steps]
         if len(taps) != 3 or min(taps) < 1:
             raise ConfigError(f"kernel size {size} is not one or three positive whole numbers.")
-        return cls((taps[0], taps[1], taps[2]), (steps[0], steps[1], steps[2]))
+        return cls((taps[0], taps[1], taps[2]), steps)
 
     @property
     def count(self) -> int:
@@ -69,3 +65,17 @@ class TapGrid:
             for taps, step in zip(self.taps, self.voxel_size_mm, strict=True)
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+
+
+def edges_mm(voxel_size_mm: float | Sequence[float | int]) -> tuple[float, float, float]:
+    """Voxel edges along (x, y, z), of one number or three.
+
+    Raises
+    ------
+    ConfigError
+        If they are not one or three positive numbers.
+    """
+    sizes = [voxel_size_mm] * 3 if isinstance(voxel_size_mm, (int, float)) else list(voxel_size_mm)
+    if len(sizes) != 3 or not min(sizes) > 0:
+        raise ConfigError(f"voxel size {voxel_size_mm} mm is not one or three positive numbers.")
+    return float(sizes[0]), float(sizes[1]), float(sizes[2])

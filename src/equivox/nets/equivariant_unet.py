@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from equivox.errors import ConfigError
 from equivox.geometry.irreps import Irreps, IrrepsLike
+from equivox.kernels.taps import edges_mm
 from equivox.nn.centered import CenteredPool3d, CenteredUpsample3d
 from equivox.nn.conv3d import SteerableConv3d
 from equivox.nn.dropout import FieldDropout
@@ -156,10 +157,7 @@ class EquivariantUNet(nn.Module):
             if layout.is_so3 != (symmetry == "SO3"):
                 letters = "without letters" if symmetry == "SO3" else "with e or o"
                 raise ConfigError(f"symmetry {symmetry!r} takes irreps {letters}; got {layout}.")
-        sizes = [voxel_size_mm] * 3 if isinstance(voxel_size_mm, (int, float)) else list(voxel_size_mm)
-        if len(sizes) != 3 or not min(sizes) > 0:
-            raise ConfigError(f"voxel size {voxel_size_mm} mm is not one or three positive numbers.")
-        steps: Steps = (float(sizes[0]), float(sizes[1]), float(sizes[2]))
+        steps: Steps = edges_mm(voxel_size_mm)
         self.strides = pooling_strides(steps, poolings)
         levels = [steps]
         for stride in self.strides:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from equivox.errors import ConfigError
+from equivox.kernels.taps import edges_mm
 from equivox.nn.grids import GridRule, Triple, require_symmetric_grid, triple
 
 VoxelSize = float | int | Sequence[float | int]
@@ -203,11 +204,9 @@ def relative_steps(voxel_size_mm: VoxelSize) -> tuple[float, float, float]:
     ConfigError
         If they are not one or three positive numbers.
     """
-    sizes = [voxel_size_mm] * 3 if isinstance(voxel_size_mm, (int, float)) else list(voxel_size_mm)
-    if len(sizes) != 3 or not min(sizes) > 0:
-        raise ConfigError(f"voxel size {voxel_size_mm} mm is not one or three positive numbers.")
-    x, y, z = (float(size) / float(min(sizes)) for size in sizes)
-    return x, y, z
+    x, y, z = edges_mm(voxel_size_mm)
+    finest = min(x, y, z)
+    return x / finest, y / finest, z / finest
 
 
 def band_matrix(like: Tensor, side: int, taps: Sequence[float], stride: int) -> Float[Tensor, "out side"]:
