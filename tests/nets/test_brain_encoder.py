@@ -78,6 +78,21 @@ def test_single_precision_is_exact_to_rounding() -> None:
             assert errors(found, turn_code(before, element[None]))[3] <= 1e-3
 
 
+def test_what_is_uniform_in_a_brain_is_left_out_of_the_first_convolution_and_changes_nothing() -> None:
+    """In float64 the scores are those of the field itself, up to the border; in float32 they are nearer to them."""
+    level = encoder().levels[0].double()
+    volume, mask = (one.double() for one in phantom(SIDE))
+    inside = torch.ones_like(mask)  # up to the border, where the grid ends and zeros begin
+    field = torch.cat([volume + 1.0, inside], dim=1)
+    with torch.no_grad():
+        plain, moved = level(field, inside), level(field, inside, 1.0)
+        for one, other in zip(plain, moved, strict=True):
+            assert_close(one, other, atol=1e-12, rtol=0)
+        level.float()
+        far, near = (level(field.float(), inside.float(), base)[0].double() - plain[0] for base in (0.0, 1.0))
+    assert float(near.norm()) < 0.7 * float(far.norm())
+
+
 def lattice(turn: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """The phantom of smooth blobs evaluated at turned points: no interpolation anywhere."""
     draw = torch.Generator().manual_seed(3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
+import torch.nn.functional as functional
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ FIELDS: tuple[tuple[int, int, int], ...] = ((8, 4, 0), (16, 8, 4), (32, 16, 8))
 """Scalars, polar and axial vectors of each level."""
 POOLINGS = 2
 """Halvings of the grid: after the first and the second level."""
+INSIDE = 1.0
+"""About what both channels that the first level reads (contrast and mask) are in a brain."""
 LANDMARK_UNIT_MM = 10.0
 """Moments are given in this unit, so that they are about as large as everything else."""
 
@@ -169,7 +172,7 @@ class BrainEncoder(nn.Module):
         for number, level in enumerate(self.levels):
             if 0 < number <= POOLINGS:
                 field, mask = self.pool(field), self.pool(mask)
-            scores, field = level(field, mask)
+            scores, field = level(field, mask, 0.0 if number else INSIDE)
             found.append((scores, field, mask))
         return found
 
@@ -189,12 +192,24 @@ class _Level(nn.Module):
         gated = [f"{count}x{name}" for count, name in ((self.polar, "1o"), (self.axial, "1e")) if count]
         self.gate = Gate(f"{self.scalars}x0e", "+".join(gated), even="silu")
         self.landmarks = self.scalars + self.polar + self.axial
+        self.reach = size // 2
         self.conv = SteerableConv3d(before, self.gate.irreps_in, size, lmax=2, generator=generator)
         self.norm = MaskedFieldNorm(self.gate.irreps_in)
 
-    def forward(self, field: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The normalised field, and what comes out; its channels are scalars, polar, axial."""
-        scores = self.norm(self.conv(field), mask)
+    def forward(self, field: Tensor, mask: Tensor, base: float = 0.0) -> tuple[Tensor, Tensor]:
+        """The normalised field, and what comes out; its channels are scalars, polar, axial.
+
+        ``base`` is taken from the field, and from the zeros beyond the grid, before the convolution. A constant makes
+        nothing but a constant in scalars, which the norm takes out; left in, float32 would round the sum over the taps
+        of a uniform region to the same wrong number in every voxel of it, and to another one in a turned brain.
+        """
+        if base:
+            field = functional.pad(field - base, [self.reach] * 6, value=-base)
+        found = self.conv(field)
+        if base:
+            x, y, z = (slice(self.reach, side - self.reach) for side in found.shape[2:])
+            found = found[:, :, x, y, z]
+        scores = self.norm(found, mask)
         return scores, self.gate(scores) * mask
 
 
