@@ -5,31 +5,44 @@
 
 Ridge (logistic for sex) on the invariants, 5 repetitions of 5 folds as given with the data, penalties by folds within
 training part. Read-outs are fitted to upright scans; test scans are given upright and in one rotation each, uniform
-on SO(3), sampled once from the 2 mm scan. Writes results/age_<name>.json; codes are kept in --cache.
+on SO(3), sampled once from the 2 mm scan. Beside the codes: shares of tissue by depth, counted in the scan's own voxels
+(`tissue_depth.py`), alone and with the codes. A turn in the file's header leaves them as they are; in the lines
+"files resampled" the file itself was turned: its voxels interpolated on a grid of the same size, counted again.
+Writes results/age_<name>.json; codes and shares are kept in --cache.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
+from torch import Tensor
 
 from equivox.formats.atomic import write_json
+from equivox.formats.nifti import open_scan
 from equivox.formats.subjects import Subject, read_subject_table
 from equivox.geometry.rotations import random_rotations
+from equivox.geometry.space import Volume
 from equivox.metrics.class_intervals import class_numbers
 from equivox.metrics.grouped import draw_groups, measure, weighted_mean
 from equivox.metrics.probing import predicted_classes
 from equivox.metrics.regression import regression_numbers
 from equivox.nets.brain_encoders import build_encoder
 from equivox.run.seeds import generator_for
-from equivox.tasks.encode.data import open_brain
+from equivox.tasks.encode.data import BrainSource, open_brain
+from equivox.tasks.encode.extraction import BrainMask, find_brain
 from equivox.tasks.encode.model import EncodeModel, load_encode_model
-from equivox.tasks.encode.probe import Codes, fit_readout, trivial_features
+from equivox.tasks.encode.probe import fit_readout, trivial_features
+from equivox.tasks.encode.stored_codes import Codes
 from equivox.tasks.encode.targets import Targets, make_folds, read_targets
+
+RESAMPLED_SIDE = 100
+"""Voxels of the cube into which a scan is turned: 200 mm at 2 mm."""
 
 
 def encoder(name: str, seed: int) -> EncodeModel:
@@ -89,6 +102,40 @@ def codes_of(
     return found
 
 
+def tissues_of(subjects: list[Subject], moved: Tensor, cache: Path, seed: int) -> tuple[Tensor, Tensor]:
+    """Shares of tissue by depth of every scan, and of the moved ones after the file was turned and resampled."""
+    if cache.is_file():
+        with np.load(cache, allow_pickle=False) as stored:
+            return torch.from_numpy(stored["upright"]), torch.from_numpy(stored["resampled"])
+    turns = random_rotations(len(subjects), generator=generator_for(seed, "haar"))
+    rows: list[list[Tensor]] = [[], []]
+    for subject, turn, own in zip(subjects, turns, moved.tolist(), strict=True):
+        assert subject.path is not None
+        volume = open_scan(subject.path).frame(0)
+        brain = find_brain(volume)
+        rows[0].append(BrainSource(volume, brain).tissue_depths())
+        rows[1].append(torch.full_like(rows[0][-1], float("nan")))
+        if own:
+            rows[1][-1] = BrainSource(*resampled(volume, brain, turn)).tissue_depths()
+    upright, turned = (torch.stack(part) for part in rows)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(cache, upright=upright.numpy(), resampled=turned.numpy())
+    return upright, turned
+
+
+def resampled(volume: Volume, brain: BrainMask, turn: Tensor) -> tuple[Volume, BrainMask]:
+    """The extracted brain turned about its middle on a cube of its own voxel size (cubic); mask: above one half."""
+    inside = brain.inside.numpy()
+    middle = np.argwhere(inside).mean(axis=0)
+    axis = np.arange(RESAMPLED_SIDE) - (RESAMPLED_SIDE - 1) / 2
+    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1) @ turn.numpy()
+    where = np.moveaxis(points, -1, 0) + middle[:, None, None, None]
+    values = ndimage.map_coordinates(volume.data[0].double().numpy() * inside, where, order=3)
+    mask = ndimage.map_coordinates(inside.astype(float), where, order=3) > 0.5
+    moved = replace(volume, data=torch.from_numpy(values.clip(0.0)).float()[None])
+    return moved, BrainMask(torch.from_numpy(mask), 0.0, ())
+
+
 def untrained_twin(model: EncodeModel) -> torch.nn.Module | None:
     """An encoder from the same seed that was never trained, where all but the last layers agree; else None."""
     network = model.network
@@ -145,8 +192,16 @@ def main() -> None:
     if "untrained_upright" in found:
         both = torch.from_numpy(found["untrained_upright"]), torch.from_numpy(found["untrained_turned"])
         sets["the same, never trained"] = both
+    shares, again = tissues_of(subjects, moved_too, options.cache / "tissues.npz", options.seed)
+    own, other = sets[name]
+    sets |= {
+        f"{name} with tissue by depth": (torch.cat([own, shares], 1), torch.cat([other, shares], 1)),
+        f"{name} with tissue by depth, files resampled": (torch.cat([own, shares], 1), torch.cat([other, again], 1)),
+        "tissue by depth, files resampled": (shares, again),
+    }
     histogram = tuple(tuple(row) for row in found["histogram"].tolist())
     volumes = tuple(found["volume_ml"][:, 0].tolist())
+    tissues = tuple(tuple(row) for row in shares.tolist())
     document: dict[str, object] = {
         "model": options.model,
         "seed": options.seed,
@@ -156,7 +211,7 @@ def main() -> None:
     for target in ("age", "sex"):
         targets = read_targets(subjects, target)
         folds, told = make_folds(subjects, targets, count=5, repeats=5, seed=0, given=target == "age")
-        plain = Codes("", sets[name][0], ("",) * len(subjects), histogram, volumes)
+        plain = Codes("", sets[name][0], ("",) * len(subjects), histogram, volumes, (), tissues)
         lines = {one: (features, features) for one, features in trivial_features(subjects, targets, plain)} | sets
         results = {}
         for line, (upright, turned) in lines.items():

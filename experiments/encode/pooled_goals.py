@@ -30,8 +30,9 @@ from equivox.nets.brain_code import BrainCode, align_codes
 from equivox.run.seeds import generator_for
 from equivox.tasks.encode.data import open_brain
 from equivox.tasks.encode.model import EncodeModel, load_encode_model
-from equivox.tasks.encode.probe import Codes, fit_readout, trivial_features
+from equivox.tasks.encode.probe import fit_readout, held_out, trivial_features
 from equivox.tasks.encode.robustness import ANGLES_DEG, cube_axes
+from equivox.tasks.encode.stored_codes import Codes
 from equivox.tasks.encode.targets import make_folds, read_targets
 from equivox.tasks.encode.verify import code_errors, resampling_floor
 
@@ -59,6 +60,47 @@ def itself(upright: list[BrainCode], turned: list[BrainCode], turns: torch.Tenso
         "I": float(rows[:, 2].mean()), "I_over_spread": float(drift.mean() / spread.mean()),
         "singular_value_ratio_mean": float(ratio.mean()), "singular_value_ratio_least": float(ratio.min()),
     }  # fmt: skip
+
+
+def drift_by_part(
+    model: EncodeModel, found: dict[str, np.ndarray], moved: torch.Tensor, subjects: list[Subject]
+) -> dict[str, object]:
+    """Which invariants a random rotation changes: shares of the squared change and of the spread, and I of each part.
+
+    In the shipped encoder an invariant is one pooled statistic, so the parts are known by their places. Age is read out
+    (`fold0` to `fold4`) of what is left without the part that changes most.
+    """
+    bins = model.network.get_submodule("histogram")
+    upright = torch.from_numpy(found["upright"]).double()
+    change = torch.from_numpy(found["turned"]).double()[moved] - upright[moved]
+    spread = upright - upright.mean(0)
+    first = found["pooled_upright_statistics"].shape[1] - 1 - bins.count  # type: ignore[operator]
+    places = torch.arange(upright.shape[1])
+    inside = (places >= first) & (places < first + bins.count)  # type: ignore[operator]
+    outermost = inside & ((places - first) % bins.depths == 0)  # type: ignore[operator]
+    parts = {
+        "means of fields and products": places < first,
+        "histogram of tone by depth": inside,
+        "of it the outermost layer": outermost,
+        "all but the outermost layer": ~outermost,
+        "volume and Gram matrix of landmarks and vectors": places >= first + bins.count,  # type: ignore[operator]
+        "all but the histogram": ~inside,
+    }
+    table: dict[str, object] = {
+        name: {
+            "invariants": int(own.sum()),
+            "share_of_change": float(change[:, own].square().sum() / change.square().sum()),
+            "share_of_spread": float(spread[:, own].square().sum() / spread.square().sum()),
+            "I_over_spread": float(change[:, own].norm(dim=1).mean() / spread[:, own].norm(dim=1).mean()),
+        }
+        for name, own in parts.items()
+    }
+    targets, groups = read_targets(subjects, "age"), [one.id for one in subjects]
+    folds, _ = make_folds(subjects, targets, count=5, repeats=5, seed=0, given=True)
+    predicted, _ = held_out(upright[:, ~outermost], targets, groups, folds, seed=0)
+    draws = draw_groups(groups, 2000, generator=generator_for(0, "bootstrap"))
+    table["age without the outermost layer"] = regression_numbers(predicted, targets.values, draws).as_dict()
+    return table
 
 
 def mirror(
@@ -247,6 +289,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--brains", type=int, default=15, help="of split=test that are paired")
     parser.add_argument("--only-between", action="store_true", help="the pairs anew; the rest of --out stays")
+    parser.add_argument("--only-drift", action="store_true", help="which invariants change; the rest of --out stays")
     parser.add_argument("--scans", type=int, default=5, help="that are turned by every 15 degrees")
     parser.add_argument("--cache", type=Path, default=Path("build/encode"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pooled_goals.json")
@@ -261,6 +304,10 @@ def main() -> None:
     upright, turned = (heads_of(head, found, kind) for kind in ("upright", "turned"))
     turns = random_rotations(len(subjects), generator=generator_for(0, "haar"))
     moved = torch.from_numpy(~np.isnan(found["turned"]).any(axis=1))
+    if given.only_drift:
+        kept = json.loads(given.out.read_text())
+        write_json(given.out, kept | {"drift_by_part": drift_by_part(model, found, moved, subjects)})
+        return
     if given.only_between:
         kept = json.loads(given.out.read_text())
         write_json(given.out, kept | {"between_brains": between(upright, subjects, given.brains, given.pairs)})
@@ -268,6 +315,7 @@ def main() -> None:
     document = {
         "model": model.name, "brains": len(subjects), "seed": 0, "machine": "2 cores of a cloud CPU, one thread",
         "itself": itself([one for one, kept in zip(upright, moved, strict=True) if kept], turned, turns[moved]),
+        "drift_by_part": drift_by_part(model, found, moved, subjects),
         "mirror": mirror(upright, turned, moved, torch.tensor([int(one.values["fold0"]) for one in subjects])),
         "fewer_labels": fewer_labels(torch.cat([one.scalars for one in upright]).double(), subjects, found),
     }  # fmt: skip

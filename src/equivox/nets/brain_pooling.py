@@ -87,7 +87,7 @@ class TissueDepthHistogram(nn.Module):
     ) -> None:
         super().__init__()
         self.contrasts, self.depths, self.reach = contrasts, depths, reach
-        self.register_buffer("band", _gaussian_band(side, depth_mm / voxel_size_mm), persistent=False)
+        self.register_buffer("band", gaussian_band(side, depth_mm / voxel_size_mm), persistent=False)
 
     @property
     def count(self) -> int:
@@ -122,7 +122,7 @@ def _soft_bins(values: Tensor, low: float, high: float, count: int) -> Tensor:
     return (1.0 - (place[:, None] - centers[None, :, None]).abs()).clamp_min(0.0)
 
 
-def _gaussian_band(side: int, sigma: float) -> Float[Tensor, "side side"]:
+def gaussian_band(side: int, sigma: float) -> Float[Tensor, "side side"]:
     """Rows of a Gaussian about every voxel, of sum 1 on an endless axis."""
     offset = torch.arange(side)[None, :] - torch.arange(side)[:, None]
     far = torch.arange(-4 * side, 4 * side + 1)

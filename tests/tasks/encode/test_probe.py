@@ -163,3 +163,20 @@ def test_what_the_encoder_was_trained_on_is_declared(tmp_path: Path) -> None:
     (tmp_path / "codes" / "run.json").write_text(json.dumps(record))
     notes = probe(table).notes  # type: ignore[attr-defined]
     assert "mine (codes) was trained on 40 brains of this very study" in " ".join(notes)
+
+
+def test_codes_are_read_with_the_shares_of_tissue_and_without(tmp_path: Path) -> None:
+    """Shares that know what the code does not are used; the shares alone are among the trivial lines."""
+    table = read_subject_table(write_study(tmp_path))
+    ages = {str(one.path): one.age for one in table.subjects}
+    draw = np.random.default_rng(0)
+    for marker in (tmp_path / "codes" / "items").glob("*.json"):
+        found = json.loads(marker.read_text())
+        age = ages[found["input"]] or 50.0
+        marker.write_text(json.dumps(found | {"tissues": [age / 1000 + 1e-4 * draw.normal(), 0.5, 0.4]}))
+    probe = run_probe(table, [tmp_path / "codes"], ProbeConfig(repeats=1, resamples=100))
+    lines = {line.name: line for line in probe.lines}
+    assert lines["tissue by depth (3)"].trivial
+    assert not lines["codes with tissue by depth"].trivial
+    assert lines["codes with tissue by depth"].features == lines["codes"].features + 3
+    assert lines["codes with tissue by depth"].numbers.mae.value < lines["codes"].numbers.mae.value

@@ -22,6 +22,7 @@ from equivox.formats.nifti import open_scan
 from equivox.geometry.space import Volume
 from equivox.tasks.encode.brain_frame import REACH_SIGMAS, BrainFrame
 from equivox.tasks.encode.extraction import BrainMask, find_brain
+from equivox.tasks.encode.tissue_depth import tissue_depths
 
 SIDE = 64
 VOXEL_SIZE_MM = 3.3
@@ -109,12 +110,18 @@ class BrainSource:
         counts = torch.histc(values, bins=HISTOGRAM_BINS, min=0.0, max=HIGHEST)
         self.histogram: Float[Tensor, "bins"] = counts.double() / len(values)
         self.warnings = (*warnings, *brain.warnings, *trouble)
+        self._values, self._steps_mm = values, volume.voxel_size_mm
         self._coefficients = self.frame.ready(values)
 
     @property
     def nbytes(self) -> int:
         """About how much memory it takes."""
-        return int(self._coefficients.nbytes + self.frame.mask.nbytes + 5 * self.frame.distances_mm.numel())
+        inside = self.frame.distances_mm.numel()
+        return int(self._coefficients.nbytes + self.frame.mask.nbytes + 9 * inside)
+
+    def tissue_depths(self) -> Float[Tensor, "share"]:
+        """Shares of the brain by brightness and depth in the scan's own voxels; see :mod:`.tissue_depth`."""
+        return tissue_depths(self._values, self.frame.inside, self._steps_mm, brightest=HIGHEST)
 
     def sample(
         self,

@@ -232,6 +232,7 @@ def embed_input(model: EncodeModel, job: EmbedJob) -> InputResult:
     result = InputResult(
         scan.name, scan.stem, file_sha256(scan.path), job.digest, embedding, verified,
         time.perf_counter() - started, loading, tuple(source.histogram.tolist()), source.volume_ml,
+        tuple(source.tissue_depths().tolist()),
     )  # fmt: skip
     result.write(job.out)
     return result

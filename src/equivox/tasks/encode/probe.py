@@ -6,7 +6,6 @@ trivial line goes through the same function with the same folds, penalties and s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from torch import Tensor
 import equivox
 from equivox.errors import ConfigError, InputError
 from equivox.formats.atomic import require_absent, require_folder, write_json, write_text
-from equivox.formats.markers import ITEMS
 from equivox.formats.subjects import Subject, SubjectTable, number_of, read_subject_table
 from equivox.formats.tables import as_csv
 from equivox.metrics.class_intervals import ClassNumbers, class_numbers
@@ -27,10 +25,9 @@ from equivox.metrics.folds import require_distinct
 from equivox.metrics.grouped import Measured, draw_groups
 from equivox.metrics.probing import LinearReadout, fit_logistic, fit_ridge, predicted_classes
 from equivox.metrics.regression import RegressionNumbers, paired_difference, regression_numbers
-from equivox.run.record import RunRecord, file_sha256
+from equivox.run.record import RunRecord
 from equivox.run.seeds import generator_for
-from equivox.tasks.encode.data import open_brain
-from equivox.tasks.encode.results import Array, read_embeddings
+from equivox.tasks.encode.stored_codes import Codes, chosen_codes, complete, read_codes
 from equivox.tasks.encode.targets import Kind, Targets, make_folds, read_targets
 
 PROBE_JSON, PREDICTIONS_CSV, PAGE, RUN_JSON = "probe.json", "probe_predictions.csv", "probe.html", "run.json"
@@ -119,18 +116,6 @@ class Probe:
         }
 
 
-@dataclass(frozen=True)
-class Codes:
-    """What one folder of ``encode embed`` holds for the chosen subjects."""
-
-    name: str
-    features: Float[Tensor, "item feature"]
-    sha256: tuple[str, ...]
-    histogram: tuple[tuple[float, ...], ...]
-    volume_ml: tuple[float, ...]
-    notes: tuple[str, ...] = ()
-
-
 def probe_codes(
     subjects_root: Path,
     embeddings: Sequence[Path],
@@ -190,7 +175,7 @@ def run_probe(table: SubjectTable, embeddings: Sequence[Path], config: ProbeConf
     with_code = [table.subjects[index] for index in has_code]
     targets = read_targets(with_code, config.target, kind=config.kind)
     subjects = tuple(with_code[index] for index in targets.chosen)
-    codes = [_chosen(places, one, [has_code[i] for i in targets.chosen]) for places, one in read]
+    codes = [chosen_codes(places, one, [has_code[i] for i in targets.chosen]) for places, one in read]
     groups = [subject.group or subject.id for subject in subjects]
     names = [subject.name for subject in subjects]
     require_distinct(codes[0].sha256, groups, names)
@@ -200,7 +185,8 @@ def run_probe(table: SubjectTable, embeddings: Sequence[Path], config: ProbeConf
     resamples = draw_groups(groups, config.resamples, generator=generator_for(config.seed, "bootstrap"))
     sets = trivial_features(subjects, targets, codes[0])
     lines: list[ProbeLine] = []
-    for name, features, trivial in [*((n, f, True) for n, f in sets), *((c.name, c.features, False) for c in codes)]:
+    own = [line for one in codes for line in ((one.name, one.features), *one.with_tissues)]
+    for name, features, trivial in [*((n, f, True) for n, f in sets), *((n, f, False) for n, f in own)]:
         predicted, answers = held_out(features, targets, groups, folds, seed=config.seed)
         if targets.kind == "number":
             numbers: RegressionNumbers | ClassNumbers = regression_numbers(predicted, targets.values, resamples)
@@ -272,13 +258,16 @@ def fit_readout(
 def trivial_features(
     subjects: Sequence[Subject], targets: Targets, codes: Codes
 ) -> list[tuple[str, Float[Tensor, "item feature"]]]:
-    """What anybody could read out without a network: nothing, brain volume, intensities, label volumes, age and sex."""
+    """What anybody could read out without a network: nothing, volume, intensities, label volumes, age and sex."""
     sizes = torch.tensor(codes.volume_ml, dtype=torch.float64)
     sets = [
         ("constant", torch.zeros(len(subjects), 1, dtype=torch.float64)),
         ("brain volume", torch.stack([sizes, sizes.log()], dim=1)),
         ("intensity histogram (24 bins)", torch.tensor(codes.histogram, dtype=torch.float64)),
     ]
+    if complete(codes.tissues):
+        shares = torch.tensor(codes.tissues, dtype=torch.float64)
+        sets.append((f"tissue by depth ({shares.shape[1]})", shares))
     columns = [name for name in subjects[0].values if name.endswith("_ml") and name != targets.name]
     volumes = [[number_of(subject.values.get(name, "")) for name in columns] for subject in subjects]
     if len(columns) >= VOLUMES_NEEDED and all(one is not None and one > 0 for row in volumes for one in row):
@@ -291,93 +280,6 @@ def trivial_features(
             rows = [[age or 0.0, float(sex == "M")] for age, sex in known]
             sets.append(("age and sex", torch.tensor(rows, dtype=torch.float64)))
     return sets
-
-
-def read_codes(path: Path, subjects: Sequence[Subject]) -> tuple[dict[int, int], Codes]:
-    """Codes of a folder, and which row each subject has (those without one are left out).
-
-    The histogram and volume of each brain lie in the folder's ``items``; for a table alone scans are read again.
-
-    Raises
-    ------
-    InputError
-        If there is no table of embeddings.
-    """
-    inputs, statuses, values = read_embeddings(path)
-    base = path if path.is_dir() else path.parent
-    by_path = {Path(name).resolve(): row for row, name in enumerate(inputs) if statuses[row] != "failed"}
-    names = [Path(name).name for name in inputs]
-    by_name = {Path(inputs[row]).name: row for row in by_path.values() if names.count(Path(inputs[row]).name) == 1}
-    places: dict[int, int] = {}
-    for index, subject in enumerate(subjects):
-        if subject.path is not None:
-            row = by_path.get(subject.path.resolve(), by_name.get(subject.path.name))
-            if row is not None:
-                places[index] = row
-    markers = _markers(base)
-    nothing: tuple[str, tuple[float, ...], float] = ("", (), 0.0)
-    facts = [nothing] * len(inputs)
-    for index, row in places.items():
-        found = markers.get(inputs[row])
-        if found is None:
-            scan = subjects[index].path
-            assert scan is not None
-            source = open_brain(scan, mask=subjects[index].mask)
-            found = (file_sha256(scan), tuple(source.histogram.tolist()), source.volume_ml)
-        facts[row] = found
-    name = _encoder_name(base)
-    sha, histograms, volumes = zip(*facts, strict=True)
-    return places, Codes(name, _finite(values), sha, histograms, volumes, _declared(base, name))
-
-
-def _finite(values: Array) -> Tensor:
-    return torch.from_numpy(values).double()
-
-
-def _markers(base: Path) -> dict[str, tuple[str, tuple[float, ...], float]]:
-    """Checksum, histogram and volume of every input from its marker."""
-    found = {}
-    for path in sorted((base / ITEMS).glob("*.json")):
-        try:
-            one = json.loads(path.read_text(encoding="utf-8"))
-            found[str(one["input"])] = (str(one["input_sha256"]), tuple(one["histogram"]), float(one["volume_ml"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return found
-
-
-def _encoder_name(base: Path) -> str:
-    """What a set of codes is called: its model, and its folder, which tells two of them apart."""
-    try:
-        record = json.loads((base / "run.json").read_text(encoding="utf-8"))
-        return f"{record['model']['name']} ({base.name})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return base.name
-
-
-def _declared(base: Path, name: str) -> tuple[str, ...]:
-    """What the model's folder says of the scans that it was trained on: tested on them, it is flattered."""
-    try:
-        record = json.loads((base / "run.json").read_text(encoding="utf-8"))
-        config = json.loads((Path(record["model"]["path"]) / "config.json").read_text(encoding="utf-8"))
-        seen = config["provenance"]["data"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
-    told = seen if isinstance(seen, str) else ", ".join(f"{part}: {what}" for part, what in dict(seen).items())
-    return (f"{name} was trained on {told}. Scans among these, even seen without labels, flatter it.",)
-
-
-def _chosen(places: dict[int, int], codes: Codes, indices: Sequence[int]) -> Codes:
-    """The rows of some subjects, in their order."""
-    rows = [places[index] for index in indices]
-    return Codes(
-        codes.name,
-        codes.features[rows],
-        tuple(codes.sha256[row] for row in rows),
-        tuple(codes.histogram[row] for row in rows),
-        tuple(codes.volume_ml[row] for row in rows),
-        codes.notes,
-    )
 
 
 def predictions_table(probe: Probe) -> str:

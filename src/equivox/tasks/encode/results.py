@@ -37,6 +37,7 @@ class InputResult(MarkedInput):
     loading_s: float = 0.0
     histogram: tuple[float, ...] = ()
     volume_ml: float = 0.0
+    tissues: tuple[float, ...] = ()
 
     @property
     def status(self) -> str:
@@ -66,6 +67,7 @@ class InputResult(MarkedInput):
             "loading_s": round(self.loading_s, 4),
             "histogram": list(self.histogram),
             "volume_ml": self.volume_ml,
+            "tissues": [round(share, 9) for share in self.tissues],
         }
         self.write_marker(out, SCHEMA, found)
 
@@ -89,7 +91,7 @@ def _as_result(found: Any) -> InputResult:
     return InputResult(
         **head_of(found), embedding=embedding, verified=verified, seconds=float(found["seconds"]),
         loading_s=float(found["loading_s"]), histogram=tuple(float(share) for share in found["histogram"]),
-        volume_ml=float(found["volume_ml"]),
+        volume_ml=float(found["volume_ml"]), tissues=tuple(float(share) for share in found.get("tissues", ())),
     )  # fmt: skip
 
 
