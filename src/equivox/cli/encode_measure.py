@@ -35,8 +35,9 @@ def probe(
     """Read a target out of codes by linear models, beside what trivial features give.
 
     Ridge for numbers, logistic regression for classes, nested cross-validation by people, bootstrap intervals; the same
-    settings for every encoder. A constant, brain volume, an intensity histogram and label volumes (columns ..._ml) are
-    always printed too. Writes probe.json, probe_predictions.csv, probe.html and run.json.
+    settings for every encoder. A constant, brain volume, an intensity histogram, tissue by depth and label volumes
+    (columns ..._ml) are always printed too, and every code also together with tissue by depth. Writes probe.json,
+    probe_predictions.csv, probe.html and run.json.
 
     For example:
 
