@@ -12,7 +12,8 @@ training and test, normalised by micrograph. Crops have 45 x 45 pixels; 10 % hol
 centre; of the others 30 % are particles 13 to 19 pixels off, 25 % decoys, the rest elsewhere. Adam, 2e-3 along a
 cosine, batches of 128, last epoch; the seed draws the particle, the crops and the weights. The plain networks pass 24
 times over the crops (turned by quarters and mirrored, each by itself, where the name says so), the projected ones, ten
-times dearer, 5 times and without turns; ``--steps`` sets the plain ones' steps, of which the others get 5/24.
+times dearer, 5 times (12 times: "longer") and without turns; ``--steps`` sets the plain ones' steps, of which the
+others get 5/24 or 12/24.
 Writes ``results/simulated.json``.
 """
 
@@ -51,6 +52,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "SO(3)-AL1 cubes": {"preset": "so3_cryo45", "epochs": 5},
     "ball 3k": {"preset": "ball_cryo45_3k", "epochs": 5},
     "ball 3k, R = 16": {"preset": "ball_cryo45_3k", "grid": "d4opt-16", "epochs": 5},
+    "ball 3k, R = 16, longer": {"preset": "ball_cryo45_3k", "grid": "d4opt-16", "epochs": 12},
+    "SO(3)-AL1 cubes, longer": {"preset": "so3_cryo45", "epochs": 12},
+    "SO(2)-AL1, longer": {"preset": "so2_cryo45", "epochs": 12},
     "ball 15k": {"preset": "ball_cryo45_15k", "epochs": 5},
     "ball 15k, R = 16": {"preset": "ball_cryo45_15k", "grid": "d4opt-16", "epochs": 5},
 }
