@@ -29,14 +29,7 @@ NETWORK = {
 DOWNLOADS = {"load_state_dict_from_url", "download_url_to_file", "urlopen", "urlretrieve", "fetch_atlas", "load_mni152"}
 UNPICKLERS = {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
 OWN_PROCESSES = {"equivox/run/items.py", "equivox/run/processes.py", "equivox/run/cluster.py"}
-TRAINING = {
-    "equivox/tasks/images/train_course.py",
-    "equivox/run/training.py",
-    "equivox/tasks/pose/train_courses.py",
-    "equivox/tasks/pick/train_course.py",
-    "equivox/tasks/shapes/train_course.py",
-    "equivox/tasks/orient/train_course.py",
-}
+TRAINING = {"equivox/run/seeds.py", "equivox/run/training.py"}
 """A training command owns its process; Lightning's dropout and torch's default initialisation know no generator."""
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "tools", "stuff"}
 LONGEST_FILE = 400

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equivox.run.seeds import draw_beta, draw_chance, draw_uniform, generator_for, seed_for
+from equivox.run.seeds import draw_beta, draw_chance, draw_uniform, generator_for, seed_for, seeded
 
 
 def test_a_seed_depends_on_every_part_of_its_name() -> None:
@@ -40,3 +40,16 @@ def test_chance_and_uniform_keep_their_bounds(generator: torch.Generator) -> Non
 def test_beta_refuses_parameters_it_would_be_slow_for(generator: torch.Generator) -> None:
     with pytest.raises(ValueError, match="0, 1"):
         draw_beta(2.0, 0.2, generator=generator)
+
+
+def test_what_knows_no_generator_draws_by_the_seed_and_nobody_after_it_notices() -> None:
+    before = torch.get_rng_state()
+    with seeded(3, "weights"):
+        first = torch.nn.Linear(4, 4).weight
+    with seeded(3, "weights"):
+        again = torch.nn.Linear(4, 4).weight
+    with seeded(3, "run"):
+        other = torch.nn.Linear(4, 4).weight
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(before, torch.get_rng_state())

@@ -8,6 +8,8 @@ processes prepare the data.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -27,6 +29,17 @@ def seed_for(seed: int, purpose: str, *positions: int) -> int:
 def generator_for(seed: int, purpose: str, *positions: int) -> torch.Generator:
     """A CPU generator that starts from :func:`seed_for`."""
     return torch.Generator().manual_seed(seed_for(seed, purpose, *positions))
+
+
+@contextmanager
+def seeded(seed: int, purpose: str) -> Iterator[None]:
+    """Start torch's global generators from :func:`seed_for`, and leave them as they were found.
+
+    For what knows no generator of its own: torch's default initialisation, Lightning, dropout.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, purpose))
+        yield
 
 
 def draw_uniform(low: float, high: float, *, generator: torch.Generator) -> float:

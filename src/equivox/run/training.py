@@ -31,7 +31,7 @@ from equivox.run.ranks import Share, end_followers, gather_sums, leave_group, ra
 from equivox.run.sampling import Drawn, Group, Sample, Samples, group_samples
 from equivox.run.schedule import PRECISIONS
 from equivox.run.schedule import Schedule as Schedule
-from equivox.run.seeds import seed_for
+from equivox.run.seeds import seed_for, seeded
 from equivox.run.sums import SampleSums
 
 try:
@@ -150,7 +150,7 @@ def fit(
         return Fitted(done["epochs"], done["best_epoch"], done["best_value"], checkpoints / BEST, checkpoints / LAST)
     module = _Module(course)
     keeper = _Keeper(schedule, folder, on_epoch)
-    with _quiet(), _own_randomness(schedule.seed), restored_interrupt():
+    with _quiet(), seeded(schedule.seed, "run"), restored_interrupt():
         trainer = pl.Trainer(
             max_epochs=schedule.epochs,
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
@@ -387,11 +387,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
-
-
-@contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    """Leave torch's global generators as they were found."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(seed, "run"))
-        yield

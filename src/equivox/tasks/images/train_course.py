@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from equivox.errors import ConfigError, ModelFolderError
 from equivox.run.curves import Curves
-from equivox.run.seeds import seed_for
+from equivox.run.seeds import seeded
 from equivox.tasks.images.config import ImageTraining
 from equivox.tasks.images.data import make_field
 from equivox.weights.registry import build_network
@@ -105,8 +105,7 @@ def seeded_network(fields: Mapping[str, Any], seed: int) -> nn.Module:
     ConfigError
         If the architecture has no such option.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(seed, "weights"))
+    with seeded(seed, "weights"):
         try:
             return build_network(fields, where="the recipe")
         except ModelFolderError as error:

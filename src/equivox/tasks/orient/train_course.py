@@ -13,7 +13,7 @@ from equivox.geometry.rotations import geodesic_angle, random_rotations
 from equivox.nets.orientation import OrientationNet
 from equivox.nn.pose_heads import PoseHypotheses, exponential
 from equivox.nn.pose_losses import hard_loss, mixture_loss, shift_loss
-from equivox.run.seeds import generator_for, seed_for
+from equivox.run.seeds import generator_for, seeded
 from equivox.tasks.orient.config import OrientTraining
 from equivox.weights.registry import build_network
 
@@ -121,8 +121,7 @@ class OrientCourse:
 
 def seeded_network(settings: OrientTraining, seed: int) -> OrientationNet:
     """A network whose first weights depend on the seed alone; torch's global generator is left as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(seed, "weights"))
+    with seeded(seed, "weights"):
         network = build_network(settings.network(), where="the settings")
     assert isinstance(network, OrientationNet)
     return network

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from equivox.errors import ConfigError, did_you_mean
 from equivox.metrics.picking import pooled
 from equivox.nets.projected_presets import PRESETS, preset_fields
-from equivox.run.seeds import seed_for
+from equivox.run.seeds import seeded
 from equivox.tasks.pick.config import PickTraining
 from equivox.tasks.pick.data import LabelledMicrograph
 from equivox.tasks.pick.judge import judged
@@ -133,8 +133,7 @@ def network_fields(network: Mapping[str, Any]) -> dict[str, Any]:
 
 def seeded_network(fields: Mapping[str, Any], seed: int) -> nn.Module:
     """A network whose first weights depend on the seed alone; torch's global generator is left as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(seed, "weights"))
+    with seeded(seed, "weights"):
         return build_network(fields, where="the recipe")
 
 

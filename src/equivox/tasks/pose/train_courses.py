@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from equivox.metrics.rotation import euler_mean_error_deg, geodesic_error_deg
 from equivox.metrics.segmentation import dice_of_decision
 from equivox.nets.object_symmetry import nearest_equivalent, read_field
-from equivox.run.seeds import seed_for
+from equivox.run.seeds import seeded
 from equivox.tasks.pose.losses import rotation_loss, segmentation_loss
 from equivox.tasks.pose.train_config import RotateTraining, SegmentTraining
 from equivox.weights.registry import build_network
@@ -137,6 +137,5 @@ def rotate_fields(settings: RotateTraining) -> dict[str, object]:
 
 def _seeded_network(fields: Mapping[str, object], seed: int) -> nn.Module:
     """A network whose first weights depend on the seed alone; torch's global generator is left as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(seed, "weights"))
+    with seeded(seed, "weights"):
         return build_network(fields, where="the training settings")

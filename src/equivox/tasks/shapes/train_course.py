@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from equivox.errors import ConfigError
 from equivox.nets.classifiers import build_classifier
 from equivox.nn.conv3d import SteerableConv3d
-from equivox.run.seeds import seed_for
+from equivox.run.seeds import seeded
 from equivox.tasks.shapes.config import ShapeTraining
 from equivox.tasks.shapes.data import make_field
 
@@ -119,8 +119,7 @@ def seeded_classifier(fields: Mapping[str, Any], seed: int) -> nn.Module:
     """
     options = dict(fields)
     name = str(options.pop("architecture"))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(seed, "weights"))
+    with seeded(seed, "weights"):
         try:
             return build_classifier(name, **options)
         except TypeError as error:
