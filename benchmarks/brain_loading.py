@@ -109,7 +109,9 @@ def embedding(scans: ScanSet, model_name: str, device: str) -> dict[str, float]:
     for number, subject in enumerate(scans.subjects[:5]):
         assert subject.path is not None
         started = time.process_time()
-        brain = open_brain(subject.path, voxel_size_mm=model.voxel_size_mm).sample(side=model.side)
+        source = open_brain(subject.path, voxel_size_mm=model.voxel_size_mm)
+        brain = source.sample(side=model.side)
+        source.tissue_depths()
         middle, begun = time.process_time(), clock(device)
         model.code([brain])
         if number:  # the first pays for what is built once
