@@ -193,7 +193,7 @@ def align_scans(
          "brain_extracted": config.brain_extracted},
         device=choice.as_dict(),
     )  # fmt: skip
-    record.add("model", {"name": model.name, "sha256": model.folder.sha256, "path": str(model.folder.path)})
+    record.add("model", model.folder.as_dict())
     record.add_input(fixed, role="fixed")
     record.add_input(moving, role="moving")
     options = {"brain_extracted": config.brain_extracted, "voxel_size_mm": model.voxel_size_mm}

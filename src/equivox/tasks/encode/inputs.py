@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from equivox.errors import EquivoxError
 from equivox.formats.nifti import SCAN_ENDINGS, without_ending
-from equivox.formats.scans import ScanInput, find_scans, mask_of_scan, with_distinct_stems
+from equivox.formats.scans import ScanInput, find_scans, mask_of_scan, with_distinct_stems, without_repeats
 from equivox.formats.subjects import Subject, SubjectTable, layout_of, read_subject_table
 
 TABLE_ENDINGS = (".csv", ".tsv")
@@ -61,7 +61,6 @@ def find_inputs(inputs: Sequence[str | Path], *, images: Path | str | None = Non
     subjects: dict[Path, Subject] = {}
     notes: list[str] = []
     skipped: list[tuple[str, str]] = []
-    seen: set[Path] = set()
     if not inputs:
         find_scans(inputs)
     for text in inputs:
@@ -71,13 +70,9 @@ def find_inputs(inputs: Sequence[str | Path], *, images: Path | str | None = Non
             notes += table.notes
             skipped += table.skipped
             subjects |= {subject.path.resolve(): subject for subject in table.subjects if subject.path is not None}
-        for scan in found:
-            place = scan.path.resolve()
-            if scan.problem or place not in seen:
-                scans.append(scan)
-            seen.add(place)
+        scans += found
     entries = []
-    for scan in with_distinct_stems(scans):
+    for scan in with_distinct_stems(without_repeats(scans)):
         subject = subjects.get(scan.path.resolve())
         entries.append(EncodeInput(scan, None if subject is None else subject.mask, subject))
     return FoundInputs(tuple(entries), tuple(notes), tuple(skipped))
