@@ -67,18 +67,17 @@ def cath() -> None:
 
 
 def shapes() -> None:
-    """Toy shapes: mean over seeds in every setting of the test."""
-    content = read("toyshapes")
-    if content is None:
-        return
+    """Toy shapes: mean over seeds in every setting of the test, a recipe a file."""
     settings = ("upright", "about the vertical axis", "any orientation")
-    print("\n| network | seeds | parameters | " + " | ".join(settings) + " | CPU s a training |")
-    print("|---" * 7 + "|")
-    for arm in dict.fromkeys(row["arm"] for row in content["runs"]):
-        rows = [row for row in content["runs"] if row["arm"] == arm]
-        numbers = " | ".join(mean_sd([row[setting] for row in rows]) for setting in settings)
-        cpu = sum(row["train_cpu_s"] for row in rows) / len(rows)
-        print(f"| {arm} | {len(rows)} | {rows[0]['parameters']:,} | {numbers} | {cpu:.0f} |")
+    print("\n| recipe | network | seeds | parameters | " + " | ".join(settings) + " | CPU s a training |")
+    print("|---" * 8 + "|")
+    for name in ("toyshapes", "toyshapes_wide", "toyshapes_long", "toyshapes_wider"):
+        content = read(name) or {"runs": []}
+        for arm in dict.fromkeys(row["arm"] for row in content["runs"]):
+            rows = [row for row in content["runs"] if row["arm"] == arm]
+            numbers = " | ".join(mean_sd([row[setting] for row in rows]) for setting in settings)
+            cpu = sum(row["train_cpu_s"] for row in rows) / len(rows)
+            print(f"| `{name}` | {arm} | {len(rows)} | {rows[0]['parameters']:,} | {numbers} | {cpu:.0f} |")
 
 
 def reductions() -> None:
