@@ -42,6 +42,11 @@ def real() -> None:
     if peer:
         found = {**peer["best_f1"], "ap": peer["average_precision"]}
         line("bgal_10017", "topaz, pretrained", 1_310_913, found, peer["average_precision_95"])
+    peer = read("topaz_trained.json")
+    if peer:
+        found = {**peer["best_f1"], "ap": peer["average_precision"]}
+        name = f"topaz, trained for {peer['training_cpu_s']} CPU s"
+        line("bgal_10017", name, peer["parameters"], found, peer["average_precision_95"])
 
 
 def line(name: str, arm: str, parameters: int, row: dict[str, Any], band: Any) -> None:
@@ -51,14 +56,25 @@ def line(name: str, arm: str, parameters: int, row: dict[str, Any], band: Any) -
 
 
 def simulated() -> None:
-    """One row per arm."""
-    print("\n| SNR | crops | network | parameters | epochs | AUPR | BCE | accuracy | CPU s |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    """One row per set, level of noise, number of crops and arm; several seeds as mean and SD, each beside it."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in read("simulated.json") or []:
+        groups[row["set"], row["snr"], row["crops"], row["arm"], row["epochs"]].append(row)
+    print("\n| set | SNR | crops | network | parameters | epochs | AUPR | each seed | BCE | accuracy | CPU s |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for (kind, snr, crops, arm, epochs), rows in sorted(groups.items(), key=lambda group: group[0][:3]):
+        each = ", ".join(f"{row['ap']:.3f}" for row in sorted(rows, key=lambda row: int(row["seed"])))
+        cost = statistics.mean(row["training_cpu_s"] for row in rows)
         print(
-            f"| {row['snr']} | {row['crops']} | {row['arm']} | {row['parameters']:,} | {row['epochs']} | "
-            f"{row['ap']:.4f} | {row['bce']:.3f} | {row['accuracy']:.3f} | {row['training_cpu_s']:.0f} |"
+            f"| {kind} | {snr} | {crops:,} | {arm.replace(', longer', '')} | {rows[0]['parameters']:,} | {epochs} | "
+            f"{spread(rows, 'ap')} | {each} | {spread(rows, 'bce')} | {spread(rows, 'accuracy')} | {cost:.0f} |"
         )
+
+
+def spread(rows: list[dict[str, Any]], name: str) -> str:
+    """Mean, and with several seeds the standard deviation."""
+    values = [row[name] for row in rows]
+    return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":
