@@ -17,6 +17,7 @@ NAMES = {
     "oracle": "the truth's nearest seen view",
 }  # fmt: skip
 ORDER = ("conv2d", "so2", "unimodal", "hard", "mixture", "template", "oracle")
+MORE = {"fresh": "new pictures every epoch"}
 VIEWS = {"histogram": "measured"}
 Key = tuple[str, str, float, str, int]
 
@@ -26,6 +27,7 @@ def main() -> None:
     for path in sorted(RESULTS.glob("*_seed*.json")):
         found = json.loads(path.read_text())
         method = found["method"] if found["method"] != "template" else f"template {found['grid']}"
+        method += " fresh" if found.get("fresh") else ""
         rows[found["object"], found["train"], found.get("snr") or 0.0, method, found["epochs"]].append(found)
     clean = {key: runs for key, runs in rows.items() if not key[2]}
     errors(clean)
@@ -87,7 +89,7 @@ def noisy(rows: dict[Key, list[dict]]) -> None:
         if not snr:
             continue
         found = [run["errors"]["uniform"] for run in runs]
-        told = spread([row["reliability"]["error"] for row in found], 3) if method == "mixture" else "–"
+        told = spread([row["reliability"]["error"] for row in found], 3) if method.startswith("mixture") else "–"
         print(
             f"| {name} ({runs[0]['symmetry']}) | {snr:g} | {shown(method)} | "
             f"{spread([row['mean_rad'] for row in found], 3)} | {spread([row['median_rad'] for row in found], 3)} | "
@@ -104,7 +106,8 @@ def place(item: tuple[Key, list[dict]]) -> tuple:
 
 def shown(method: str) -> str:
     """Its name in the table."""
-    return NAMES[method.split()[0]] + (f", {method.split()[1]}" if " " in method else "")
+    name, _, more = method.partition(" ")
+    return NAMES[name] + (f", {MORE.get(more, more)}" if more else "")
 
 
 def spread(values: list[float], digits: int) -> str:

@@ -13,8 +13,9 @@ seen no other view).
     python experiments/orient/table3.py mixture --train histogram --epochs 3
 
 With ``--snr`` (variance of signal to noise over the picture) training and test have that noise; with a range of
-underfocus the transfer of a microscope too, its phases flipped. ``histogram`` are the views measured in another
-experiment (``poses/view_histogram_12x24.npz``).
+underfocus the transfer of a microscope too, its phases flipped. ``--fresh`` draws poses, transfer and noise anew for
+every epoch, as ``equivox orient train`` does from a model; the test stays. ``histogram`` are the views measured in
+another experiment (``poses/view_histogram_12x24.npz``).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,21 +92,35 @@ class Scene:
         return found
 
 
-def pictures_of(scene: Scene, views: str, seed: int, *, train: int, test: int) -> tuple[dict, dict]:
+Pictures = Callable[[int], dict[str, Tensor]]
+"""The training pictures of an epoch."""
+
+
+def pictures_of(
+    scene: Scene, views: str, seed: int, *, train: int, test: int, fresh: bool = False
+) -> tuple[Pictures, dict[str, Tensor]]:
+    """Of training and test."""
     file, chains, symmetry, pixel = OBJECTS[scene.name]
     particle = load_particle(scene.data / "structures" / file, chains=chains).points
     picture = PictureConfig(side=33, pixel_size_angstrom=pixel, transfer=scene.transfer, symmetry=symmetry)
     noise = None if scene.snr is None else (scene.snr, scene.snr)
     simulation = SimulationConfig(
-        particles=train, fixed=True, validation=test, views=views, snr=noise, defocus_angstrom=scene.defocus_angstrom
-    )
+        particles=train, fixed=not fresh, validation=test, views=views, snr=noise,
+        defocus_angstrom=scene.defocus_angstrom,
+    )  # fmt: skip
     histogram = scene.histogram() if views == "histogram" else None
-    found = []
-    for training in (True, False):
-        samples = SimulatedPictures(particle, picture, simulation, seed=seed, training=training, histogram=histogram)
-        rows = [samples.sample(0, index) for index in range(len(samples))]
-        found.append({key: torch.stack([row[key] for row in rows]) for key in ("picture", "rotation")})
-    return found[0], found[1]
+    training, testing = (
+        SimulatedPictures(particle, picture, simulation, seed=seed, training=part, histogram=histogram)
+        for part in (True, False)
+    )
+    once = None if fresh else stacked(training, 0)
+    return (lambda epoch: stacked(training, epoch) if once is None else once), stacked(testing, 0)
+
+
+def stacked(samples: SimulatedPictures, epoch: int) -> dict[str, Tensor]:
+    """All pictures of an epoch and their poses."""
+    rows = [samples.sample(epoch, index) for index in range(len(samples))]
+    return {key: torch.stack([row[key] for row in rows]) for key in ("picture", "rotation")}
 
 
 def recipe(method: str, scene: Scene, epochs: int, batch: int) -> OrientTraining:
@@ -119,7 +135,9 @@ def recipe(method: str, scene: Scene, epochs: int, batch: int) -> OrientTraining
     return OrientTraining().with_values(**values, batch_size=batch)
 
 
-def train(method: str, scene: Scene, data: dict, *, seed: int, epochs: int, batch: int) -> nn.Module | OrientCourse:
+def train(
+    method: str, scene: Scene, pictures: Pictures, *, seed: int, count: int, epochs: int, batch: int
+) -> nn.Module | OrientCourse:
     settings = recipe(method, scene, epochs, batch)
     if method == "conv2d":
         torch.manual_seed(seed_for(seed, "weights"))
@@ -130,10 +148,10 @@ def train(method: str, scene: Scene, data: dict, *, seed: int, epochs: int, batc
         network = course.network
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     group = point_group(settings.picture.symmetry).float()
-    count = len(data["picture"])
     steps = epochs * (count // batch)
     step = 0
     for epoch in range(epochs):
+        data = pictures(epoch)
         order = torch.randperm(count, generator=generator_for(seed, "order", epoch))
         if course is not None:
             course.start_epoch(epoch, optimizer)
@@ -221,6 +239,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--snr", type=float, help="variance of signal to noise over the picture; without: no noise")
     parser.add_argument("--defocus-angstrom", type=float, nargs=2, help="range of underfocus; without: no transfer")
+    parser.add_argument("--fresh", action="store_true", help="other training pictures in every epoch")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cryoem"))
     parser.add_argument("--tag", default="", help="ends the name of the results' file, for another recipe")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -234,13 +253,13 @@ def main() -> None:
     count = given.pictures if learned else 1
     defocus = None if given.defocus_angstrom is None else tuple(given.defocus_angstrom)
     scene = Scene(given.object, given.data, given.snr, defocus)
-    data, own_test = pictures_of(scene, given.train, given.seed, train=count, test=given.tests)
+    data, own_test = pictures_of(scene, given.train, given.seed, train=count, test=given.tests, fresh=given.fresh)
     tests = {given.train: own_test}
     if given.train != "uniform":
         tests["uniform"] = pictures_of(scene, "uniform", given.seed, train=1, test=given.tests)[1]
     model = None
     if learned:
-        model = train(given.method, scene, data, seed=given.seed, epochs=given.epochs, batch=given.batch)
+        model = train(given.method, scene, data, seed=given.seed, count=count, epochs=given.epochs, batch=given.batch)
     parameters = 0
     if model is not None:
         network = model.network if isinstance(model, OrientCourse) else model
@@ -263,7 +282,8 @@ def main() -> None:
     document = {
         "method": given.method, "object": given.object, "symmetry": symmetry, "train": given.train, "seed": given.seed,
         "snr": given.snr, "defocus_angstrom": given.defocus_angstrom, "tag": given.tag,
-        "epochs": given.epochs if learned else 0, "pictures": given.pictures if learned else 0, "tests": given.tests,
+        "fresh": given.fresh, "epochs": given.epochs if learned else 0, "pictures": given.pictures if learned else 0,
+        "tests": given.tests,
         "grid": given.grid if not learned else "O", "parameters": parameters, "errors": rows,
         "constant_guess_preferred_rad": constant_guess_rad(0.1), "cpu_s_training": round(trained_s, 1),
         "cpu_s": round(time.process_time() - start, 1), "threads": 1, "torch": torch.__version__,
@@ -271,6 +291,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     mark = given.grid if given.method == "template" else given.method
     seen = ("" if given.snr is None else f"_snr{given.snr:g}") + ("" if defocus is None else "_transfer")
+    seen += "_fresh" if given.fresh else ""
     seen += f"_{given.tag}" if given.tag else ""
     path = given.out / f"{given.object}_{given.train}_{mark}{seen}_seed{given.seed}.json"
     path.write_text(json.dumps(document, indent=2) + "\n")

@@ -98,7 +98,7 @@ class BrainEncoder(nn.Module):
         before = Irreps("2x0e")
         levels: list[_Level] = []
         for multiplicities, size in zip(fields, kernel_sizes, strict=True):
-            level = _Level(before, multiplicities, size, generator)
+            level = _Level(before, multiplicities, size, generator, base=0.0 if levels else INSIDE)
             before = level.gate.irreps_out
             levels.append(level)
         self.levels = nn.ModuleList(levels)
@@ -172,7 +172,7 @@ class BrainEncoder(nn.Module):
         for number, level in enumerate(self.levels):
             if 0 < number <= POOLINGS:
                 field, mask = self.pool(field), self.pool(mask)
-            scores, field = level(field, mask, 0.0 if number else INSIDE)
+            scores, field = level(field, mask)
             found.append((scores, field, mask))
         return found
 
@@ -182,34 +182,38 @@ class BrainEncoder(nn.Module):
 
 
 class _Level(nn.Module):
-    """Convolution, norm over the brain, gate, mask."""
+    """Convolution, norm over the brain, gate, mask.
+
+    ``base`` is taken from the field, and from the zeros beyond the grid, before the convolution. A constant makes
+    nothing but a constant in scalars, which the norm takes out; left in, float32 would round the sum over the taps of a
+    uniform region to the same wrong number in every voxel of it, and to another one in a turned brain.
+    """
 
     def __init__(
-        self, before: Irreps, multiplicities: Sequence[int], size: int, generator: torch.Generator | None
+        self,
+        before: Irreps,
+        multiplicities: Sequence[int],
+        size: int,
+        generator: torch.Generator | None,
+        *,
+        base: float = 0.0,
     ) -> None:
         super().__init__()
         self.scalars, self.polar, self.axial = multiplicities
         gated = [f"{count}x{name}" for count, name in ((self.polar, "1o"), (self.axial, "1e")) if count]
         self.gate = Gate(f"{self.scalars}x0e", "+".join(gated), even="silu")
         self.landmarks = self.scalars + self.polar + self.axial
-        self.reach = size // 2
-        self.conv = SteerableConv3d(before, self.gate.irreps_in, size, lmax=2, generator=generator)
+        self.base, self.reach = base, size // 2
+        self.conv = SteerableConv3d(
+            before, self.gate.irreps_in, size, lmax=2, padding=0 if base else "same", generator=generator
+        )
         self.norm = MaskedFieldNorm(self.gate.irreps_in)
 
-    def forward(self, field: Tensor, mask: Tensor, base: float = 0.0) -> tuple[Tensor, Tensor]:
-        """The normalised field, and what comes out; its channels are scalars, polar, axial.
-
-        ``base`` is taken from the field, and from the zeros beyond the grid, before the convolution. A constant makes
-        nothing but a constant in scalars, which the norm takes out; left in, float32 would round the sum over the taps
-        of a uniform region to the same wrong number in every voxel of it, and to another one in a turned brain.
-        """
-        if base:
-            field = functional.pad(field - base, [self.reach] * 6, value=-base)
-        found = self.conv(field)
-        if base:
-            x, y, z = (slice(self.reach, side - self.reach) for side in found.shape[2:])
-            found = found[:, :, x, y, z]
-        scores = self.norm(found, mask)
+    def forward(self, field: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The normalised field, and what comes out; its channels are scalars, polar, axial."""
+        if self.base:
+            field = functional.pad(field - self.base, [self.reach] * 6, value=-self.base)
+        scores = self.norm(self.conv(field), mask)
         return scores, self.gate(scores) * mask
 
 

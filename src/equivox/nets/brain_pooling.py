@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from equivox.nn.lowpass import apply_bands
 from equivox.nn.masked import precise_mean, precise_sum, sum_dtype
+from equivox.nn.vector_frames import cross_product
 
 
 def landmark_moments(
@@ -47,7 +48,7 @@ def mean_products(
     """Of each vector field and its neighbour in the list: means of the cross product, of ``v v``, and of ``v w``."""
     field = vectors.unflatten(1, (-1, 3))
     other = field.roll(-1, dims=1)
-    crossed = torch.linalg.cross(field, other, dim=2).flatten(1, 2)
+    crossed = cross_product(field, other).flatten(1, 2)
     own = precise_mean(field.square().sum(2), mask)
     mixed = precise_mean((field * other).sum(2), mask)
     return mean_vectors(crossed, mask), own, mixed

@@ -20,9 +20,13 @@ from equivox.nn.vector_neurons import EPS, VectorLinear, VectorLinearLeakyReLU, 
 def cross_product(
     first: Float[Tensor, "batch channel 3 *sample"], second: Float[Tensor, "batch channel 3 *sample"]
 ) -> Float[Tensor, "batch channel 3 *sample"]:
-    """Channel by channel, along the vector axis whatever the other sides are."""
+    """Channel by channel, along the vector axis whatever the other sides are.
+
+    Written out: ``torch.linalg.cross`` along an axis that is not the last takes ten times as long on a CPU.
+    """
     require_vectors(first, None, "cross_product")
-    return torch.linalg.cross(first, second, dim=2)
+    (x, y, z), (u, v, w) = first.unbind(2), second.unbind(2)
+    return torch.stack([y * w - z * v, z * u - x * w, x * v - y * u], dim=2)
 
 
 def gram_matrix(vectors: Float[Tensor, "batch channel 3"]) -> Float[Tensor, "batch channel channel2"]:
