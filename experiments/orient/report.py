@@ -14,9 +14,9 @@ RESULTS = Path(__file__).parent / "results"
 NAMES = {
     "mixture": "ours: mixture, 24 → 4,608", "hard": "hard loss, R = 24", "unimodal": "unimodal, R = 24",
     "conv2d": "plain Conv2D", "so2": "SO(2), R = 9", "template": "nearest template",
-    "oracle": "the truth's nearest seen view",
+    "oracle": "the truth's nearest seen view", "seen": "the seen view that correlates best",
 }  # fmt: skip
-ORDER = ("conv2d", "so2", "unimodal", "hard", "mixture", "template", "oracle")
+ORDER = ("conv2d", "so2", "unimodal", "hard", "mixture", "template", "oracle", "seen")
 MORE = {"fresh": "new pictures every epoch"}
 VIEWS = {"histogram": "measured"}
 Key = tuple[str, str, float, str, int]

@@ -6,7 +6,7 @@ one of 24 cells, body-frame offset, no second look), ``unimodal`` (one pose from
 mixture over nine in-plane turns of one network, whose offsets reach every pose), ``conv2d`` (a plain network),
 ``template`` (best normalised correlation with clean templates on a grid; nothing is learned), ``oracle`` (knows the
 truth, but may only name the middle of the preferred views, turned in the plane or mirrored: the least error of who has
-seen no other view).
+seen no other view), ``seen`` (names the one of those whose clean picture correlates best: matching without learning).
 
     python experiments/orient/table3.py mixture --train uniform --epochs 3
     python experiments/orient/table3.py mixture --train uniform --epochs 6 --snr 0.1 --defocus-angstrom 8000 25000
@@ -51,6 +51,7 @@ OBJECTS = {
     "1oel": ("1oel.pdb.gz", "", "C7", 5.2),
 }
 """File, chains, symmetry, pixel size [Å] so that the particle fits into 33 px."""
+METHODS = ("mixture", "hard", "unimodal", "so2", "conv2d", "template", "oracle", "seen")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -200,14 +201,13 @@ def answers(
     return torch.cat(poses), torch.cat(told)
 
 
-def match_templates(scene: Scene, test: dict, grid: str) -> Tensor:
-    """The pose of the best template by normalised correlation."""
+def match_templates(scene: Scene, test: dict, matrices: Tensor) -> Tensor:
+    """The pose of the best template by normalised correlation, of templates in these poses."""
     from equivox.simulate.point_particle import project_points
     from equivox.tasks.orient.picture import standardise
 
     file, chains, _, pixel = OBJECTS[scene.name]
     particle = load_particle(scene.data / "structures" / file, chains=chains).points
-    matrices = rotation_grid(grid).matrices
     best, place = torch.full((len(test["picture"]),), -2.0), torch.zeros(len(test["picture"]), dtype=torch.long)
     for start in range(0, len(matrices), 512):
         part = matrices[start : start + 512]
@@ -218,17 +218,22 @@ def match_templates(scene: Scene, test: dict, grid: str) -> Tensor:
     return matrices[place].float()
 
 
-def nearest_seen(seed: int, truth: Tensor) -> Tensor:
-    """Of the in-plane turns of the preferred pose and of its mirror image, the nearest to the truth."""
+def seen_poses(seed: int) -> Tensor:
+    """The preferred pose and its mirror image by every half degree in the plane."""
     turns = [rotation_about("z", float(angle)) for angle in torch.arange(720) / 2]
     seen = torch.stack([turn @ rotation_about("x", flip) for flip in (0.0, 180.0) for turn in turns])
-    poses = (seen @ preferred_pose(seed)).float()
+    return seen @ preferred_pose(seed)
+
+
+def nearest_seen(seed: int, truth: Tensor) -> Tensor:
+    """Of those poses the nearest to the truth."""
+    poses = seen_poses(seed).float()
     return poses[torch.einsum("bij,pij->bp", truth, poses).argmax(1)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("method", choices=("mixture", "hard", "unimodal", "so2", "conv2d", "template", "oracle"))
+    parser.add_argument("method", choices=METHODS)
     parser.add_argument("--train", choices=("uniform", "preferred", "histogram"), default="uniform")
     parser.add_argument("--object", choices=sorted(OBJECTS), default="11as-A")
     parser.add_argument("--grid", default="healpix-4", help="of the templates")
@@ -249,7 +254,7 @@ def main() -> None:
     symmetry = OBJECTS[given.object][2]
     whole = point_group(symmetry).float()
     group = None if len(whole) == 1 else whole
-    learned = given.method not in ("template", "oracle")
+    learned = given.method not in ("template", "oracle", "seen")
     count = given.pictures if learned else 1
     defocus = None if given.defocus_angstrom is None else tuple(given.defocus_angstrom)
     scene = Scene(given.object, given.data, given.snr, defocus)
@@ -270,7 +275,8 @@ def main() -> None:
         if given.method == "oracle":
             poses, told = nearest_seen(given.seed, test["rotation"]), torch.zeros(given.tests)
         elif model is None:
-            poses, told = match_templates(scene, test, given.grid), torch.zeros(given.tests)
+            matrices = seen_poses(given.seed) if given.method == "seen" else rotation_grid(given.grid).matrices
+            poses, told = match_templates(scene, test, matrices), torch.zeros(given.tests)
         else:
             poses, told = answers(model, test["picture"], group, given.method)
         angles = orientation_angles(test["rotation"], poses, group=group)

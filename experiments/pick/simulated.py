@@ -25,7 +25,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ from equivox.formats.mrc import read_mrc
 from equivox.metrics.picking import precision_recall
 from equivox.nets.projected_presets import build_projected
 from equivox.run.seeds import generator_for
-from equivox.simulate.crop_set import crop_particle, crop_set
+from equivox.simulate.crop_set import KINDS, crop_particle, crop_set
 from equivox.simulate.ctf import Microscope
 from equivox.simulate.micrograph import simulate_micrograph
 from equivox.simulate.micrograph_config import MicrographSimulation
@@ -63,6 +63,14 @@ TABLE = ("linear", "conv", "conv + turns", "conv, free logit + turns", "resnet +
 """``--arms all``."""
 
 
+class Crops(NamedTuple):
+    """Pictures (crop, 1, y, x), 1 for a particle in the middle, and what is seen (index into ``KINDS``)."""
+
+    images: Tensor
+    labels: Tensor
+    kinds: Tensor
+
+
 def load_specimen(data: Path) -> Specimen:
     """1IGY at 4 Å a voxel."""
     with tempfile.TemporaryDirectory() as folder:
@@ -79,8 +87,8 @@ def crop(image: Tensor, y: float, x: float) -> Tensor | None:
     return part if row >= REACH and column >= REACH and part.shape == (SIDE, SIDE) else None
 
 
-def make_crops(specimen: Specimen, snr: float, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Crops (crop, 1, y, x) and labels, from as many micrographs as it takes."""
+def make_crops(specimen: Specimen, snr: float, count: int, seed: int) -> Crops:
+    """From as many micrographs as it takes."""
     draw = torch.Generator().manual_seed(seed)
     settings = MicrographSimulation(snr=snr, particles=60, decoys=0.4)
     positives: list[Tensor] = []
@@ -124,12 +132,10 @@ def make_crops(specimen: Specimen, snr: float, count: int, seed: int) -> tuple[T
             part = crop(image, y, x)
             if part is not None and float((centers - torch.tensor([y, x])).norm(dim=1).min()) >= 8.0:
                 negatives["away"].append(part)
-    chosen = positives[:wanted]
-    for kind, share in shares.items():
-        chosen += negatives[kind][: round(share * (count - wanted))]
-    labels = torch.zeros(len(chosen))
-    labels[:wanted] = 1.0
-    return torch.stack(chosen)[:, None].float(), labels
+    chosen = [positives[:wanted]]
+    chosen += [negatives[kind][: round(share * (count - wanted))] for kind, share in shares.items()]
+    kinds = torch.cat([torch.full((len(some),), number) for number, some in enumerate(chosen)])
+    return Crops(torch.stack([one for some in chosen for one in some])[:, None].float(), (kinds == 0).float(), kinds)
 
 
 def turned(crops: Tensor, draw: torch.Generator) -> Tensor:
@@ -142,23 +148,21 @@ def turned(crops: Tensor, draw: torch.Generator) -> Tensor:
     return found
 
 
-def gaussian_crops(snr: float, count: int, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
-    """Crops (crop, 1, y, x) of unit noise and labels; one particle a seed."""
+def gaussian_crops(snr: float, count: int, seed: int, purpose: str) -> Crops:
+    """Of unit noise; one particle a seed."""
     particle = crop_particle(generator=generator_for(seed, "particle"))
     found = crop_set(count, particle, snr=snr, generator=generator_for(seed, purpose))
-    return found.images[:, None].float(), found.positive.float()
+    return Crops(found.images[:, None].float(), found.positive.float(), found.kind)
 
 
-def run(
-    arm: str, seed: int, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], most_steps: int = 0
-) -> dict[str, Any]:
+def run(arm: str, seed: int, training: Crops, test: Crops, most_steps: int = 0) -> dict[str, Any]:
     """Train one network and judge it; ``most_steps`` is for the plain networks, in place of their epochs."""
     settings = ARMS[arm]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network: nn.Module = build_projected(settings["preset"], grid=settings.get("grid"))
     draw = torch.Generator().manual_seed(seed)
-    crops, labels = training
+    crops, labels, _ = training
     epochs, steps = settings["epochs"], -(-len(crops) // 128)
     if most_steps:
         epochs = round(most_steps * (epochs / 24) / steps)
@@ -179,12 +183,17 @@ def run(
     cost = time.process_time() - start
     network.eval()
     with torch.inference_mode():
-        logits = torch.cat([network(part)[:, 0] for part in test[0].split(128)])
-    truth = test[1]
+        logits = torch.cat([network(part)[:, 0] for part in test.images.split(128)])
+    truth = test.labels
+    against = {}
+    for number, name in enumerate(KINDS[1:], 1):  # the positives and one kind of negatives alone
+        some = (test.kinds == 0) | (test.kinds == number)
+        against[name] = precision_recall(logits[some], truth[some] > 0.5, labels=int(truth.sum())).area
     return {
         "arm": arm, "seed": seed, "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "epochs": epochs, "crops": len(crops), "test_crops": len(truth), "training_cpu_s": round(cost, 1),
         "ap": precision_recall(logits, truth > 0.5, labels=int(truth.sum())).area,
+        "ap_against": against,
         "bce": float(nn.functional.binary_cross_entropy_with_logits(logits, truth)),
         "accuracy": float(((logits > 0) == (truth > 0.5)).float().mean()),
     }  # fmt: skip
