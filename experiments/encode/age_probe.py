@@ -15,14 +15,17 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 
+from equivox.errors import ModelFolderError
 from equivox.formats.atomic import write_json
 from equivox.formats.nifti import open_scan
 from equivox.formats.subjects import Subject, read_subject_table
@@ -141,10 +144,14 @@ def untrained_twin(model: EncodeModel) -> torch.nn.Module | None:
     network = model.network
     if not hasattr(network, "pooled") or not hasattr(network, "head"):
         return None
-    twin = build_encoder(
-        "brain_encoder", side=model.side, voxel_size_mm=model.voxel_size_mm,
-        generator=torch.Generator().manual_seed(0),
-    ).eval()  # fmt: skip
+    options: dict[str, Any] = {
+        "architecture": "brain_encoder",
+        "side": model.side,
+        "voxel_size_mm": model.voxel_size_mm,
+    }
+    with suppress(ModelFolderError):
+        options = dict(model.folder.config["networks"]["encoder"])
+    twin = build_encoder(str(options.pop("architecture")), **options, generator=torch.Generator().manual_seed(0)).eval()
     state, other = network.state_dict(), twin.state_dict()
     shared = [name for name in state if not name.startswith("head.")]
     same = all(name in other and torch.equal(state[name], other[name]) for name in shared)

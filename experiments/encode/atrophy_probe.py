@@ -3,12 +3,14 @@
     awk 'NR == 1 || NR % 8 == 2' ../shared/data/adult/ixi_brain_2mm/subjects.csv > build/encode/some.csv
     equivox simulate atrophy build/encode/some.csv --images ../shared/data/adult/ixi_brain_2mm/t1 \
         --labels ../shared/data/adult/ixi_brain_2mm/seg --out build/encode/atrophy2 --severities 0 2 --each
-    python experiments/encode/atrophy_probe.py --atrophy build/encode/atrophy2 --model brain-encoder-t1 \
-        --untouched ../shared/data/adult/ixi_brain_2mm
+    (the same with --out build/encode/atrophy1 --severities 1, and --out build/encode/atrophy0 --severities 0 --seed 1)
+    python experiments/encode/atrophy_probe.py --atrophy build/encode/atrophy2 build/encode/atrophy1 \
+        --model brain-encoder-t1 --untouched ../shared/data/adult/ixi_brain_2mm --again build/encode/atrophy0
 
 Everything here is synthetic: healthy brains, deformed. 5 x 5 folds by subject, so that all severities of one lie in one
-fold; the read-out is fitted to upright brains. With --untouched, codes of the same brains as they are (kept by
-age_probe.py) against severity 0: whether resampling gives labels away. Writes results/atrophy_<folder>_<model>.json.
+fold; the read-out is fitted to upright brains. Controls: with --untouched, codes of the same brains as they are (kept
+by age_probe.py) against severity 0: whether resampling shows; with --again, severity 0 against severity 0 shifted by
+another seed, both resampled: this must be at chance. Writes results/atrophy_<folder>_<model>.json.
 """
 
 from __future__ import annotations
@@ -33,34 +35,48 @@ from equivox.run.seeds import generator_for
 from equivox.tasks.encode.targets import make_folds, read_targets
 
 
-def control(options: argparse.Namespace, chosen: list[Subject], found: dict[str, np.ndarray]) -> dict[str, object]:
-    """Severity 0 against the same brains untouched, by the codes and by the intensity histogram; chance is 0.5."""
-    with np.load(options.cache / f"age_{Path(options.model).name}.npz", allow_pickle=False) as stored:
-        plain = {name: stored[name] for name in ("upright", "histogram")}
-    known = [one.id for one in read_subject_table(options.untouched).subjects if one.age is not None]
+def control(
+    chosen: list[Subject], found: dict[str, np.ndarray], other: dict[str, np.ndarray], known: list[str]
+) -> dict[str, object]:
+    """Severity 0 against other copies of the same brains, by codes and by the intensity histogram; chance is 0.5."""
     zero = [place for place, one in enumerate(chosen) if one.values["severity"] == "0"]
     pairs = [(place, known.index(chosen[place].values["subject"])) for place in zero
              if chosen[place].values["subject"] in known]  # fmt: skip
-    both = [replace(chosen[place], values={**chosen[place].values, "touched": touched},
+    both = [replace(chosen[place], values={**chosen[place].values, "copy": copy},
                     group=chosen[place].values["subject"])
-            for touched in ("yes", "no") for place, _ in pairs]  # fmt: skip
-    targets = read_targets(both, "touched", kind="class")
+            for copy in ("one", "other") for place, _ in pairs]  # fmt: skip
+    targets = read_targets(both, "copy", kind="class")
     groups = [one.group for one in both]
     folds, _ = make_folds(both, targets, count=5, repeats=5, seed=0, given=False)
     draws = draw_groups(groups, 2000, generator=generator_for(0, "bootstrap"))
     told: dict[str, object] = {"brains": len(both)}
     for line, own in (("codes", "upright"), ("intensity histogram", "histogram")):
-        rows = np.concatenate([found[own][[place for place, _ in pairs]], plain[own][[row for _, row in pairs]]])
+        rows = np.concatenate([found[own][[place for place, _ in pairs]], other[own][[row for _, row in pairs]]])
         features = torch.from_numpy(rows)
         scores, _, classes, _ = read_out(features, features, targets, groups, folds)
         told[line] = class_numbers(classes, scores, targets.labels, classes=2, resamples=draws).as_dict()
-    print(f"untouched against severity 0: {told}")
     return told
+
+
+def encoded(
+    options: argparse.Namespace, folder: Path, turned: int = 0, only: str = ""
+) -> tuple[list[Subject], dict[str, np.ndarray]]:
+    """The synthetic brains of a folder (of one severity) and their codes, kept in the cache."""
+    every = read_subject_table(folder / "atrophy.csv").subjects
+    levels = sorted({one.values["severity"] for one in every} & ({only} if only else {"0", "1", "2", "3", "4"}))
+    chosen = [
+        one
+        for level in levels
+        for one in [subject for subject in every if subject.values["severity"] == level][: options.most or None]
+    ]
+    cache = options.cache / f"{folder.name}_{Path(options.model).name}.npz"
+    return chosen, codes_of(encoder(options.model, options.seed), chosen, cache, options.seed, turned=turned)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--atrophy", type=Path, required=True)
+    parser.add_argument("--atrophy", type=Path, nargs="+", required=True, help="folders; the first names the results")
+    parser.add_argument("--again", type=Path, help="folder with severity 0 of the same brains by another seed")
     parser.add_argument("--model", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=int, default=0, help="brains of each severity; 0 for all")
@@ -69,16 +85,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    every = read_subject_table(options.atrophy / "atrophy.csv").subjects
-    levels = sorted({one.values["severity"] for one in every})
-    chosen = [
-        one
-        for level in levels
-        for one in [subject for subject in every if subject.values["severity"] == level][: options.most or None]
-    ]
     started = time.process_time()
-    name = f"{options.atrophy.name}_{Path(options.model).name}"
-    found = codes_of(encoder(options.model, options.seed), chosen, options.cache / f"{name}.npz", options.seed)
+    name = f"{options.atrophy[0].name}_{Path(options.model).name}"
+    parts = [encoded(options, folder) for folder in options.atrophy]
+    chosen = [one for part, _ in parts for one in part]
+    kinds = ("upright", "turned", "histogram")
+    found = {kind: np.concatenate([codes[kind] for _, codes in parts]) for kind in kinds}
+    levels = sorted({one.values["severity"] for one in chosen})
     document: dict[str, object] = {"synthetic": True, "model": options.model, "comparisons": {}}
     for level in [one for one in levels if one != "0"]:
         places = [index for index, one in enumerate(chosen) if one.values["severity"] in ("0", level)]
@@ -113,7 +126,14 @@ def main() -> None:
             )
         document["comparisons"][f"0 / {level}"] = {"brains": len(both), "folds": told, "results": results}  # type: ignore[index]
     if options.untouched is not None:
-        document["control"] = control(options, chosen, found)
+        with np.load(options.cache / f"age_{Path(options.model).name}.npz", allow_pickle=False) as stored:
+            plain = {kind: stored[kind] for kind in ("upright", "histogram")}
+        known = [one.id for one in read_subject_table(options.untouched).subjects if one.age is not None]
+        document["control_untouched"] = control(chosen, found, plain, known)
+    if options.again is not None:
+        others, codes = encoded(options, options.again, turned=1, only="0")
+        document["control_again"] = control(chosen, found, codes, [one.values["subject"] for one in others])
+    print({kind: told for kind, told in document.items() if kind.startswith("control")})
     document["cpu_s"] = round(time.process_time() - started, 1)
     write_json(options.out / f"atrophy_{name}.json", document)
 

@@ -146,18 +146,6 @@ def main() -> None:
             write_json(given.out, summary(given, model, pose, errors, ranks, axial_share, cube, uprights, drift))
 
 
-def inner_change(model: EncodeModel, center: torch.Tensor, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    """I over spread without the 12 invariants that count the outermost layer of the histogram of tone by depth."""
-    network = model.network
-    bins, head = network.get_submodule("histogram"), network.get_submodule("head")
-    gram = head.get_submodule("gram").weight.shape[0]  # type: ignore[union-attr, operator]
-    first = head.shift.numel() - gram * (gram + 1) // 2 - 1 - bins.count  # type: ignore[union-attr, operator]
-    kept = torch.ones(center.shape[1], dtype=torch.bool)
-    kept[first : first + bins.count : bins.depths] = False  # type: ignore[operator]
-    spread = (center - center.mean(0))[:, kept].norm(dim=1).mean()
-    return float(torch.stack([(after - before)[kept].norm() for before, after in pairs]).mean() / spread)
-
-
 def summary(given, model, pose, errors, ranks, axial_share, cube, uprights, drift) -> dict[str, object]:
     """Everything by its goal."""
     center = torch.stack(uprights)
@@ -176,9 +164,6 @@ def summary(given, model, pose, errors, ranks, axial_share, cube, uprights, drif
             "E_axial": float(rows[:, 1].mean()),
             "I": float(rows[:, 2].mean()),
             "I_over_spread": float(np.mean(between)),
-            "I_over_spread_inner": inner_change(
-                model, center, [(uprights[index], code) for kind, index, code in drift if kind == name]
-            ),
         }
     return {
         "model": model.name,

@@ -6,7 +6,7 @@
 Pose and errors of scans against themselves turned; the mirror test (a true scan or its mirror image, told by the sign
 of an odd read-out of pseudo-invariants, by folds); pose between different brains of split=test,
 against rigid registration (SimpleITK) to the MNI152 template and, as a measure of that reference, to another brain; age
-with fewer labels; E and age by every 15 degrees of some scans. Writes results/pooled_goals.json.
+with fewer labels; E and age by some angles of some scans. Writes results/pooled_goals.json.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import torch
 from equivox.formats.atomic import write_json
 from equivox.formats.subjects import Subject, read_subject_table
 from equivox.geometry.rotations import geodesic_angle, random_rotations, rotation_from_vector
-from equivox.metrics.grouped import draw_groups
+from equivox.metrics.grouped import draw_groups, measure, weighted_mean
 from equivox.metrics.regression import regression_numbers
 from equivox.nets.brain_code import BrainCode, align_codes
+from equivox.nets.brain_pooling import TissueDepthHistogram
 from equivox.run.seeds import generator_for
 from equivox.tasks.encode.data import open_brain
 from equivox.tasks.encode.model import EncodeModel, load_encode_model
@@ -68,22 +69,26 @@ def drift_by_part(
     """Which invariants a random rotation changes: shares of the squared change and of the spread, and I of each part.
 
     In the shipped encoder an invariant is one pooled statistic, so the parts are known by their places. Age is read out
-    (`fold0` to `fold4`) of what is left without the part that changes most.
+    (`fold0` to `fold4`) of what is left without the outermost layer of depth that is counted.
     """
     bins = model.network.get_submodule("histogram")
+    assert isinstance(bins, TissueDepthHistogram)
     upright = torch.from_numpy(found["upright"]).double()
     change = torch.from_numpy(found["turned"]).double()[moved] - upright[moved]
     spread = upright - upright.mean(0)
-    first = found["pooled_upright_statistics"].shape[1] - 1 - bins.count  # type: ignore[operator]
+    first = found["pooled_upright_statistics"].shape[1] - 1 - bins.count
     places = torch.arange(upright.shape[1])
-    inside = (places >= first) & (places < first + bins.count)  # type: ignore[operator]
-    outermost = inside & ((places - first) % bins.depths == 0)  # type: ignore[operator]
+    inside = (places >= first) & (places < first + bins.count)
+    layers = {
+        layer: inside & ((places - first) % len(bins.layers) == number) for number, layer in enumerate(bins.layers)
+    }
+    outermost = layers[min(layers)]
     parts = {
         "means of fields and products": places < first,
         "histogram of tone by depth": inside,
-        "of it the outermost layer": outermost,
+        **{f"of it layer {layer}": own for layer, own in layers.items()},
+        "volume and Gram matrix of landmarks and vectors": places >= first + bins.count,
         "all but the outermost layer": ~outermost,
-        "volume and Gram matrix of landmarks and vectors": places >= first + bins.count,  # type: ignore[operator]
         "all but the histogram": ~inside,
     }
     table: dict[str, object] = {
@@ -99,6 +104,7 @@ def drift_by_part(
     folds, _ = make_folds(subjects, targets, count=5, repeats=5, seed=0, given=True)
     predicted, _ = held_out(upright[:, ~outermost], targets, groups, folds, seed=0)
     draws = draw_groups(groups, 2000, generator=generator_for(0, "bootstrap"))
+    table["layers"] = list(bins.layers)
     table["age without the outermost layer"] = regression_numbers(predicted, targets.values, draws).as_dict()
     return table
 
@@ -251,23 +257,24 @@ def fewer_labels(still: torch.Tensor, subjects: list[Subject], found: dict[str, 
 
 
 def by_angle(
-    model: EncodeModel, upright: list[BrainCode], subjects: list[Subject], scans: int
-) -> dict[str, dict[str, float]]:
-    """Goals G3 and G7: E beside what resampling does to the input, and age, by every 15 degrees; axes in turn."""
+    model: EncodeModel, upright: list[BrainCode], subjects: list[Subject], scans: int, every: int
+) -> dict[str, dict[str, object]]:
+    """Goals G3 and G7: E beside what resampling does to the input, and age, by so many degrees; axes in turn."""
     test = [place for place, one in enumerate(subjects) if one.values["split"] == "test"]
     chosen = [test[round(step)] for step in np.linspace(0, len(test) - 1, scans)]
     targets = read_targets(subjects, "age")
     rest = torch.tensor([one.values["split"] != "test" for one in subjects])
     scalars = torch.cat([one.scalars for one in upright])
     readout = fit_readout(scalars, targets, [one.id for one in subjects], rest, seed=0)
-    rows: dict[int, list[list[float]]] = {angle: [] for angle in ANGLES_DEG}
+    angles = [angle for angle in ANGLES_DEG if angle % every == 0]
+    rows: dict[int, list[list[float]]] = {angle: [] for angle in angles}
     for number, place in enumerate(chosen):
         path = subjects[place].path
         assert path is not None
         source = open_brain(path, voxel_size_mm=model.voxel_size_mm)
         still = source.sample(side=model.side)
         before = model.code([still])
-        for step, angle in enumerate(ANGLES_DEG):
+        for step, angle in enumerate(angles):
             turn = rotation_from_vector(cube_axes()[(number + 5 * step) % 13] * math.radians(angle))
             turned = source.sample(side=model.side, turn=turn)
             after = model.code([turned])
@@ -275,10 +282,14 @@ def by_angle(
             off = (years - targets.values[place]).abs().tolist()
             errors = code_errors(before, after, turn)
             rows[angle].append([errors[0], errors[3], resampling_floor(still.volume, turned.volume, turn), *off])
-    table = {}
+    table: dict[str, dict[str, object]] = {}
+    draws = draw_groups([subjects[place].id for place in chosen], 2000, generator=generator_for(0, "bootstrap"))
     for angle, one in rows.items():
-        mean = torch.tensor(one, dtype=torch.float64).mean(0).tolist()
-        table[str(angle)] = dict(zip(("E", "pose_deg", "floor", "mae_upright", "mae_turned"), mean, strict=True))
+        values = torch.tensor(one, dtype=torch.float64)
+        names = ("E", "pose_deg", "floor", "mae_upright", "mae_turned")
+        table[str(angle)] = dict(zip(names, values.mean(0).tolist(), strict=True))
+        change = measure(values[:, 4] - values[:, 3], weighted_mean, draws)
+        table[str(angle)]["turned_minus_upright"] = change.as_dict()
     return table
 
 
@@ -290,7 +301,9 @@ def main() -> None:
     parser.add_argument("--brains", type=int, default=15, help="of split=test that are paired")
     parser.add_argument("--only-between", action="store_true", help="the pairs anew; the rest of --out stays")
     parser.add_argument("--only-drift", action="store_true", help="which invariants change; the rest of --out stays")
-    parser.add_argument("--scans", type=int, default=5, help="that are turned by every 15 degrees")
+    parser.add_argument("--only-angles", action="store_true", help="turns by every --every degrees; the rest stays")
+    parser.add_argument("--scans", type=int, default=5, help="that are turned by every --every degrees")
+    parser.add_argument("--every", type=int, default=15, help="degrees, a multiple of 15")
     parser.add_argument("--cache", type=Path, default=Path("build/encode"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pooled_goals.json")
     given = parser.parse_args()
@@ -308,6 +321,11 @@ def main() -> None:
         kept = json.loads(given.out.read_text())
         write_json(given.out, kept | {"drift_by_part": drift_by_part(model, found, moved, subjects)})
         return
+    if given.only_angles:
+        kept = json.loads(given.out.read_text())
+        found_too = by_angle(model, upright, subjects, given.scans, given.every)
+        write_json(given.out, kept | {"by_angle": {"scans": given.scans, **found_too}})
+        return
     if given.only_between:
         kept = json.loads(given.out.read_text())
         write_json(given.out, kept | {"between_brains": between(upright, subjects, given.brains, given.pairs)})
@@ -320,7 +338,7 @@ def main() -> None:
         "fewer_labels": fewer_labels(torch.cat([one.scalars for one in upright]).double(), subjects, found),
     }  # fmt: skip
     write_json(given.out, document)
-    document["by_angle"] = {"scans": given.scans, **by_angle(model, upright, subjects, given.scans)}
+    document["by_angle"] = {"scans": given.scans, **by_angle(model, upright, subjects, given.scans, given.every)}
     write_json(given.out, document)
     document["between_brains"] = between(upright, subjects, given.brains, given.pairs)
     document["cpu_s"] = round(time.process_time() - start, 1)

@@ -2,7 +2,8 @@
 
     equivox encode pretrain ../shared/data/adult/ixi_brain_2mm/subjects.csv \
         --images ../shared/data/adult/ixi_brain_2mm/t1 --preset head --out build/brain-encoder-t1
-    python experiments/encode/encoder_goals.py --model build/brain-encoder-t1/model
+    python experiments/encode/encoder_goals.py --model build/brain-encoder-t1/model --scans 10 --turns 1
+    python experiments/encode/encoder_goals.py --model build/brain-encoder-t1/model --cube 3
     python experiments/encode/ship_encoder.py --model build/brain-encoder-t1/model
 """
 
@@ -31,13 +32,14 @@ it. No label map took part. The software that reads them, equivox, is under Apac
 """
 
 
-def card(goals: dict[str, Any], parameters: int, size_mb: float) -> str:
+def card(goals: dict[str, Any], parameters: int, size_mb: float, scalars: int) -> str:
     rows = "\n".join(
         f"| {LABELS[name]} | {row['views']} | {row['pose_median_deg']:.2f} | {row['pose_p95_deg']:.2f} | "
         f"{row['pose_max_deg']:.2f} | {row['E_polar']:.3f} | {row['E_axial']:.3f} | {row['I_over_spread']:.2f} |"
         for name, row in goals["conditions"].items()
     )
     cube, ratio = goals["cube"], goals["singular_value_ratio"]
+    symmetries = f"{goals.get('cube_elements', 4)} of 48, {len(goals.get('cube_scans', [0]))} brains of `split=test`"
     exact = max(cube["polar_float32"], cube["axial_float32"])
     return f"""---
 license: cc-by-sa-3.0
@@ -48,8 +50,8 @@ tags: [brain, mri, t1w, equivariance, self-supervised]
 # {NAME}
 
 Encodes brain-extracted T1-weighted scans, in any orientation, as 64 polar and 32 axial vectors that turn with the head,
-256 numbers that do not, and 16 that change sign in a mirror. {parameters:,} parameters, {size_mb:.1f} MB. Nothing is
-registered.
+{scalars} numbers that do not, and 16 that change sign in a mirror. {parameters:,} parameters, {size_mb:.1f} MB.
+Nothing is registered.
 
 ## Use
 
@@ -62,8 +64,9 @@ For research; not a medical device.
 
 `BrainEncoder` on 64 voxels of 3.3 mm. Log intensities lose their quadratic trend inside the brain (shading) and get a
 fixed spread (gamma); three levels of steerable convolutions with moment-matched 5-tap kernels, two halvings; moments,
-mean vectors, products and a histogram of tone by depth, all weighed by the brain's mask. The symmetries of the cube are
-exact for any weights.
+mean vectors, products and a histogram of tone by depth (without the outermost of five layers, which are the tips of the
+brain alone: there the grid decides what is seen), all weighed by the brain's mask. The symmetries of the cube are exact
+for any weights.
 
 ## Training
 
@@ -83,9 +86,9 @@ in degrees; E: relative error of the vectors; I: change of the invariants over t
 |---|---|---|---|---|---|---|---|
 {rows}
 
-The cube's symmetries: vectors {exact:.1e} of the largest in single, {cube["polar_float64"]:.1e} in double precision;
-invariants, which are standardised differences of large numbers, {cube["scalars_float32"]:.1e} and
-{cube["scalars_float64"]:.1e}. Second over first singular value of the vectors:
+The cube's symmetries, {symmetries}: vectors {exact:.1e} of the largest in single, {cube["polar_float64"]:.1e}
+in double precision; invariants, which are standardised differences of large numbers and are summed in double,
+{cube["scalars_float32"]:.1e} and {cube["scalars_float64"]:.1e}. Second over first singular value of the vectors:
 {ratio["mean"]:.2f} on average, {ratio["least"]:.2f} at least.
 
 ## Attribution
@@ -128,7 +131,7 @@ def main() -> None:
         behaviour="equivox",
         networks=folder.config["networks"],
         weights={"encoder": state},
-        card=card(goals, parameters, size_mb),
+        card=card(goals, parameters, size_mb, encoder.sizes["scalars"]),
         certificate=certificate,
         license_text=LICENSE_TEXT,
         extra={

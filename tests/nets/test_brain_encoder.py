@@ -176,6 +176,29 @@ def test_the_folded_network_gives_the_same_code_without_steerable_layers() -> No
             assert_close(one, other, atol=2e-4, rtol=1e-3)
 
 
+def test_layers_of_depth_that_are_not_counted_leave_everything_else() -> None:
+    """Folders from before the option have none of it: they count all five, by the same weights."""
+    whole, inner = encoder(), encoder(histogram_layers=[1, 2, 3, 4], scalars=251)
+    assert (whole.histogram.count, inner.histogram.count) == (60, 48)
+    assert whole.head.direct.weight.shape == (256, 263)
+    assert inner.head.direct.weight.shape == (251, 251)
+    volume, mask = phantom(SIDE)
+    with torch.no_grad():
+        before, after = whole.pooled(volume, mask), inner.pooled(volume, mask)
+        codes = whole(volume, mask), inner(volume, mask)
+    first = before[2].shape[1] - 61
+    kept = torch.ones(before[2].shape[1], dtype=torch.bool)
+    kept[first : first + 60 : 5] = False
+    assert_close(after[2], before[2][:, kept])
+    assert_close(float(before[2][0, first : first + 60].sum()), 1.0)
+    for one, other in zip([*before[:2], codes[0].polar, codes[0].axial], [*after[:2], codes[1].polar, codes[1].axial],
+                          strict=True):  # fmt: skip
+        assert torch.equal(one, other)
+    for wrong in ([], [0, 5], [1, 1], [-1]):
+        with pytest.raises(ConfigError, match="from 0 to 4"):
+            encoder(histogram_layers=wrong)
+
+
 def test_the_budget_is_kept() -> None:
     """Goal G10: at most 1 M parameters and 4 MB."""
     network = BrainEncoder(64, 3.3, generator=torch.Generator().manual_seed(0))

@@ -150,13 +150,13 @@ def _pretrain_head(inputs: list[str], out: Path, given: dict[str, Any], speak: T
     """The recipe that trains no convolutions."""
     from equivox.errors import ConfigError
     from equivox.tasks.encode.pretrain_head import pretrain_head
-    from equivox.tasks.encode.train_config import HeadConfig
+    from equivox.tasks.encode.train_config import HEAD_NETWORK, HeadConfig
 
     side = int(given.pop("side", 64))
     rate = {"lr": given.pop("lr")} if "lr" in given else {}
     if given:
         raise ConfigError(f"the preset head has no option {', '.join(sorted(given))}; it takes --side and --lr.")
-    network = {"side": side, "voxel_size_mm": 3.3 * 64 / max(side, 1)}
+    network = {"side": side, "voxel_size_mm": 3.3 * 64 / max(side, 1), **HEAD_NETWORK}
     fitted = pretrain_head(
         inputs, network, HeadConfig(**rate), _run(out, speak), command=sys.argv,
         progress=None if speak.quiet else _print_line,

@@ -55,6 +55,9 @@ class BrainEncoder(nn.Module):
         Degree of the polynomial trend that is taken out of log intensities; -1 for the intensities themselves.
     polar, axial, scalars, pseudoscalars
         Sizes of the code.
+    histogram_layers
+        Layers of depth of which the histogram of tone is read, 0 the outermost of 5; see
+        :class:`equivox.nets.brain_pooling.TissueDepthHistogram`.
     generator
         Source of the first weights; default: torch's own.
 
@@ -86,6 +89,7 @@ class BrainEncoder(nn.Module):
         axial: int = 32,
         scalars: int = 256,
         pseudoscalars: int = 16,
+        histogram_layers: Sequence[int] = (0, 1, 2, 3, 4),
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -94,7 +98,7 @@ class BrainEncoder(nn.Module):
         self.sizes = {"polar": polar, "axial": axial, "scalars": scalars, "pseudoscalars": pseudoscalars}
         self.register_buffer("ball", soft_ball_mask(side), persistent=False)
         self.contrast = BrainContrast(side, trend)
-        self.histogram = TissueDepthHistogram(side, voxel_size_mm=voxel_size_mm)
+        self.histogram = TissueDepthHistogram(side, voxel_size_mm=voxel_size_mm, layers=histogram_layers)
         before = Irreps("2x0e")
         levels: list[_Level] = []
         for multiplicities, size in zip(fields, kernel_sizes, strict=True):

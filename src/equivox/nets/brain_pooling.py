@@ -6,10 +6,13 @@ counts (soe 4.3, point 8; 4.7).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from equivox.errors import ConfigError
 from equivox.nn.lowpass import apply_bands
 from equivox.nn.masked import precise_mean, precise_sum, sum_dtype
 from equivox.nn.vector_frames import cross_product
@@ -72,6 +75,14 @@ class TissueDepthHistogram(nn.Module):
         Standard deviation of the Gaussian.
     voxel_size_mm
         Edge of a voxel.
+    layers
+        Of the bins of depth those that are given out, 0 the outermost; all by default. The outermost is the tips of the
+        brain alone, few voxels and all of them cut by the mask's edge: where the grid lies decides their brightness.
+
+    Raises
+    ------
+    ConfigError
+        If ``layers`` are no places of bins of depth, each once.
     """
 
     band: Tensor
@@ -85,15 +96,19 @@ class TissueDepthHistogram(nn.Module):
         depth_mm: float = 15.0,
         voxel_size_mm: float,
         reach: float = 2.0,
+        layers: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.contrasts, self.depths, self.reach = contrasts, depths, reach
+        self.layers = tuple(range(depths)) if layers is None else tuple(layers)
+        if not self.layers or not set(self.layers) <= set(range(depths)) or len(set(self.layers)) < len(self.layers):
+            raise ConfigError(f"layers of depth are different numbers from 0 to {depths - 1}; got {list(self.layers)}.")
         self.register_buffer("band", gaussian_band(side, depth_mm / voxel_size_mm), persistent=False)
 
     @property
     def count(self) -> int:
         """Numbers that come out."""
-        return self.contrasts * self.depths
+        return self.contrasts * len(self.layers)
 
     def depth(self, mask: Float[Tensor, "batch 1 x y z"]) -> Float[Tensor, "batch 1 x y z"]:
         """The mask under the Gaussian."""
@@ -102,9 +117,9 @@ class TissueDepthHistogram(nn.Module):
     def forward(
         self, contrast: Float[Tensor, "batch 1 x y z"], mask: Float[Tensor, "batch 1 x y z"]
     ) -> Float[Tensor, "batch bin"]:
-        """Shares of the brain, all bins of a sample together 1."""
+        """Shares of the brain, by contrast and then by layer; over all layers those of a sample sum to 1."""
         tones = _soft_bins(contrast.flatten(1), 0.0, self.reach, self.contrasts)
-        layers = _soft_bins(self.depth(mask).flatten(1), 0.3, 1.0, self.depths) * mask.flatten(2)
+        layers = _soft_bins(self.depth(mask).flatten(1), 0.3, 1.0, self.depths)[:, list(self.layers)] * mask.flatten(2)
         slices = mask.shape[2]
         one, other = (bins.unflatten(2, (slices, -1)).transpose(1, 2) for bins in (tones, layers))
         joint = torch.matmul(one, other.mT).to(sum_dtype(mask)).sum(dim=1).flatten(1)
@@ -112,7 +127,7 @@ class TissueDepthHistogram(nn.Module):
 
     def extra_repr(self) -> str:
         """Bins."""
-        return f"contrasts={self.contrasts}, depths={self.depths}"
+        return f"contrasts={self.contrasts}, depths={self.depths}, layers={self.layers}"
 
 
 def _soft_bins(values: Tensor, low: float, high: float, count: int) -> Tensor:

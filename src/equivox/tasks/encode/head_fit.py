@@ -103,8 +103,9 @@ def vector_loss(
 def fit_invariants(head: BrainHead, scans: Sequence[PooledScan]) -> None:
     """Standardise every statistic over scans and weigh it by its reliability; the hidden layer adds nothing.
 
-    Reliability is the share of the variance that lies between persons. Discriminants of several statistics would tell
-    persons apart better and everything else worse: from some hundred scans they fit noise.
+    Reliability is the share of the variance that lies between persons (between their averages over views): times the
+    statistic of one view it is a linear guess of what that person's views have on average. Discriminants of several
+    statistics would tell persons apart better and everything else worse: from some hundred scans they fit noise.
     """
     rows = torch.stack([head.statistics(scan.polar, scan.statistics) for scan in scans]).double()
     head.settle([rows.flatten(0, 1).float()])
@@ -114,7 +115,7 @@ def fit_invariants(head: BrainHead, scans: Sequence[PooledScan]) -> None:
     reliability = between / (between + within).clamp_min(1e-30)
     outputs, inputs = head.direct.weight.shape
     head.direct.weight.zero_()
-    head.direct.weight[: min(outputs, inputs)] = torch.diag(reliability.sqrt()).float()[:outputs]
+    head.direct.weight[: min(outputs, inputs)] = torch.diag(reliability).float()[:outputs]
     head.direct.bias.zero_()
     last = head.inner[-1]
     assert isinstance(last, nn.Linear)

@@ -179,6 +179,10 @@ class HeadConfig:
     """Of AdamW."""
 
 
+HEAD_NETWORK: Mapping[str, Any] = {"histogram_layers": [1, 2, 3, 4], "scalars": 251}
+"""Options of the encoder of the preset ``head``: without the outermost layer of depth, whose tones change most when a
+brain is turned; one invariant for each statistic that is pooled."""
+
 _OURS: Mapping[str, Any] = {"architecture": "brain_encoder"}
 _PLAIN: Mapping[str, Any] = {"architecture": "brain_cnn", "read": "gram"}
 PRESETS: Mapping[str, PretrainConfig] = {
