@@ -17,6 +17,7 @@ import csv
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from objectives import LINES, SIDE, VOXEL_MM, Views, trained
@@ -125,6 +126,19 @@ def summary(folds: dict[str, dict[str, dict[str, float]]], ages: dict[str, float
     return table
 
 
+def conclude(document: dict[str, Any], ages: dict[str, float]) -> None:
+    """Every line's numbers over all of its folds, and over those that every recipe has."""
+    lines = document["lines"]
+    common = [
+        fold for fold in FOLDS if all(fold in lines.get(recipe, {"answers": ()})["answers"] for recipe in RECIPES)
+    ]
+    document["common_folds"] = common
+    for line in lines.values():
+        line["summary"] = summary(line["answers"], ages)
+        if common:
+            line["summary_common_folds"] = summary({fold: line["answers"][fold] for fold in common}, ages)
+
+
 def trivial(subjects: list[Subject]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     """The mean age and the intensity histogram on the same folds."""
     shares = []
@@ -162,15 +176,17 @@ def main() -> None:
             model, cpu_s, counts = pretrained(recipe, fold, given.data, given.work, given.share)
             line["training"][fold] = {"cpu_s": cpu_s, "scans": counts}
             line["answers"][fold] = asked(model, views, subjects, (fold,))[fold]
-            line["summary"] = summary(line["answers"], ages)
+            conclude(document, ages)
             write_json(given.out, document)
-            print(f"{recipe} fold {fold}: {cpu_s:.0f} CPU s, {line['summary']['mae_by_fold'][fold]:.2f}", flush=True)
+            off = [abs(years - ages[name]) for name, years in line["answers"][fold]["upright"].items()]
+            print(f"{recipe} fold {fold}: {cpu_s:.0f} CPU s, {sum(off) / len(off):.2f}", flush=True)
     if "trivial" in given.only:
         rows = trivial(subjects)
         drawn, _ = trained("untrained", given.data, given.work, subjects)
         rows["ours, as drawn"] = asked(drawn, views, subjects, FOLDS)
         for name, answers in rows.items():
-            lines[name] = {"answers": answers, "summary": summary(answers, ages)}
+            lines[name] = {"answers": answers}
+        conclude(document, ages)
         write_json(given.out, document)
 
 
