@@ -55,11 +55,11 @@ def line(name: str, arm: str, parameters: int, row: dict[str, Any], band: Any) -
     print(f"| {name} | {arm} | {parameters:,} | 1 | {row['ap']:.3f} | {band[0]:.3f}–{band[1]:.3f} | {best} | – |")
 
 
-def simulated() -> None:
+def crops(name: str) -> None:
     """One row per set, level of noise, number of crops and arm; several seeds as mean and SD, each beside it."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for row in read("simulated.json") or []:
-        groups[row["set"], row["snr"], row["crops"], row["arm"], row["epochs"]].append(row)
+    for row in read(name) or []:
+        groups[row["set"], row.get("snr", "–"), row["crops"], row["arm"], row["epochs"]].append(row)
     print("\n| set | SNR | crops | network | parameters | epochs | AUPR | each seed | BCE | accuracy | CPU s |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for (kind, snr, crops, arm, epochs), rows in sorted(groups.items(), key=lambda group: group[0][:3]):
@@ -79,4 +79,5 @@ def spread(rows: list[dict[str, Any]], name: str) -> str:
 
 if __name__ == "__main__":
     real()
-    simulated()
+    crops("crops.json")
+    crops("simulated.json")
